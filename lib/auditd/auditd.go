@@ -1,3 +1,5 @@
+// Copyright 2026 The teleport-auditd authors. SPDX-License-Identifier: Apache-2.0
+
 // Package auditd tells the Linux audit system who logged in, who left and who
 // was refused.
 //
@@ -7,7 +9,7 @@
 //
 //	emitter, err := auditd.New(auditd.Config{})
 //	if err != nil {
-//		return trace.Wrap(err)
+//		return err
 //	}
 //	defer emitter.Close()
 //	err = emitter.Emit(ctx, auditd.Event{
@@ -25,6 +27,11 @@
 // before the message. They are those of the calling thread, so a record of a
 // login must be sent by the thread that owns the login: see SetLoginUID, and
 // runtime.LockOSThread.
+//
+// # Errors
+//
+// This package is part of a program that starts for every login and must stay
+// small, so its errors are plain: wrap them with trace where there is room.
 //
 // # Blocking
 //
@@ -78,6 +85,10 @@ func (t EventType) op() string {
 	return "?"
 }
 
+// known tells whether this package writes such records. The kernel takes other
+// numbers for commands: 1001 would set its status.
+func (t EventType) known() bool { return t.op() != "?" }
+
 // Result is the record's last field.
 type Result bool
 
@@ -127,13 +138,16 @@ type Event struct {
 // Emitter writes records.
 type Emitter interface {
 	// Emit writes one record and returns once the kernel has taken it. A nil
-	// error with auditing switched off means that there was nothing to write.
+	// error where auditing is switched off, not there, or not open to this
+	// process, means that there was nothing to write, except in ModeRequired, which answers ErrDisabled,
+	// ErrAbsent, ErrUserNamespace or ErrNotPermitted instead. A process that
+	// may not read the kernel's status (CAP_AUDIT_CONTROL) cannot see that
+	// auditing is switched off.
 	//
-	// Where the kernel refuses, the error is trace.AccessDenied (no
-	// CAP_AUDIT_WRITE), trace.NotImplemented (no auditing here, in mode
-	// required), trace.LimitExceeded (a queue was full) or
-	// trace.ConnectionProblem (the kernel's answer is missing: the record may
-	// or may not have been written, and is not sent twice).
+	// Whatever else goes wrong comes back as ErrUnknownOutcome or with the
+	// kernel's errno in the chain (errors.Is finds them). An event whose Type is
+	// none of the above is an error. ctx is looked at before the send only: see
+	// Blocking.
 	Emit(ctx context.Context, event Event) error
 	// Close releases what the Emitter holds. Emit must not be called after it.
 	Close() error

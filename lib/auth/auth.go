@@ -1,0 +1,205 @@
+// Copyright 2026 The teleport-auditd authors. SPDX-License-Identifier: Apache-2.0
+
+// Package auth is the cluster's authority: it keeps the keys that sign the
+// certificates of users and hosts, and knows which nodes there are.
+//
+// Open opens the cluster in a folder, and makes one on first start; SignUser
+// and SignHost sign; UserCAs and HostCAs say whom to trust:
+//
+//	server, err := auth.Open(ctx, auth.Config{DataDir: "/var/lib/teleport", ClusterName: "example.com"})
+//	if err != nil {
+//		return trace.Wrap(err)
+//	}
+//	defer server.Close()
+//	cert, err := server.SignUser(ctx, auth.UserCertRequest{
+//		PublicKey: key,
+//		User:      "alice",
+//		Logins:    []string{"bob", "root"},
+//		TTL:       12 * time.Hour,
+//	})
+//
+// The daemon and tctl may have the same folder open at the same time.
+package auth
+
+import (
+	"context"
+	"time"
+
+	"github.com/gravitational/teleport/api/types"
+	"github.com/gravitational/trace"
+	"github.com/jonboulle/clockwork"
+	"github.com/sirupsen/logrus"
+
+	"teleport-auditd/lib/backend"
+)
+
+const (
+	// MaxTTL is how long a certificate may be valid at most.
+	MaxTTL = 365 * 24 * time.Hour
+
+	// MaxNameLength bounds the name of a user, login, host or cluster, in
+	// bytes: that of a file, so that each can name one.
+	MaxNameLength = 255
+
+	// MaxPrincipals bounds the logins or host names of one certificate, at
+	// OpenSSH's own limit (SSHKEY_CERT_MAX_PRINCIPALS in sshkey.h). It reads no
+	// certificate that has more.
+	MaxPrincipals = 256
+
+	// clockSkew is how far the clock of a host may be behind ours that is to
+	// accept a certificate at once.
+	clockSkew = time.Minute
+)
+
+// clusterNameKey is where the store has the cluster's name.
+const clusterNameKey = "/cluster_name"
+
+// Config says which cluster to open.
+type Config struct {
+	// DataDir is the folder of the store. It may be used by the user alone that
+	// this process runs as, and is made so where it is not there.
+	DataDir string
+	// ClusterName is the name for a cluster that is made, and must be that of
+	// one that is there. Empty opens the one that is there, whatever its name.
+	ClusterName string
+	// Clock decides from when and until when a certificate is valid; the real
+	// one by default.
+	Clock clockwork.Clock
+	// Log is told of each certificate that is signed; logrus's standard logger
+	// by default.
+	Log logrus.FieldLogger
+}
+
+// CheckAndSetDefaults refuses a Config without DataDir and a ClusterName that
+// cannot stand in a host's name.
+func (c *Config) CheckAndSetDefaults() error {
+	if c.DataDir == "" {
+		return trace.BadParameter("no folder was given for the cluster: set teleport.data_dir")
+	}
+	if c.ClusterName != "" {
+		if err := checkClusterName(c.ClusterName); err != nil {
+			return trace.Wrap(err)
+		}
+	}
+	if c.Clock == nil {
+		c.Clock = clockwork.NewRealClock()
+	}
+	if c.Log == nil {
+		c.Log = logrus.StandardLogger()
+	}
+	return nil
+}
+
+// Server is an open cluster. Its methods may be called from several goroutines.
+type Server struct {
+	store       *backend.Store
+	clusterName string
+	clock       clockwork.Clock
+	log         logrus.FieldLogger
+}
+
+// Open opens the cluster in cfg.DataDir. Where there is none and cfg.ClusterName
+// names one, it makes it: a user and a host authority, with Ed25519 keys.
+// Processes that do so at the same moment get the same cluster.
+//
+// The error is trace.NotFound where there is no cluster and ClusterName is
+// empty, trace.BadParameter where the cluster has another name, and what
+// backend.Open says where the store cannot be used.
+func Open(ctx context.Context, cfg Config) (*Server, error) {
+	if err := cfg.CheckAndSetDefaults(); err != nil {
+		return nil, trace.Wrap(err)
+	}
+	store, err := backend.Open(ctx, backend.Config{
+		Dir:       cfg.DataDir,
+		MustExist: cfg.ClusterName == "",
+		Clock:     cfg.Clock,
+	})
+	if trace.IsNotFound(err) {
+		return nil, noCluster(cfg.DataDir)
+	}
+	if err != nil {
+		return nil, trace.Wrap(err)
+	}
+	s := &Server{store: store, clock: cfg.Clock, log: cfg.Log}
+	if err := s.openCluster(ctx, cfg); err != nil {
+		_ = store.Close() // err is what the caller needs
+		return nil, trace.Wrap(err)
+	}
+	return s, nil
+}
+
+func (s *Server) openCluster(ctx context.Context, cfg Config) error {
+	err := s.readClusterName(ctx)
+	if trace.IsNotFound(err) {
+		if cfg.ClusterName == "" {
+			return noCluster(cfg.DataDir)
+		}
+		if err := s.createCluster(ctx, cfg); err != nil {
+			return trace.Wrap(err)
+		}
+		err = s.readClusterName(ctx)
+	}
+	if trace.IsNotFound(err) {
+		// Create found a part of a cluster, so it did not make one.
+		return trace.Errorf("the cluster in %s is incomplete, it has authorities and no name: restore %s from a backup", cfg.DataDir, backend.FileName)
+	}
+	if err != nil {
+		return trace.Wrap(err)
+	}
+	if cfg.ClusterName != "" && cfg.ClusterName != s.clusterName {
+		return trace.BadParameter("%s holds the cluster %q, and the configuration names it %q: set auth_service.cluster_name to %q, or set another data_dir to start a new cluster with authorities of its own",
+			cfg.DataDir, s.clusterName, cfg.ClusterName, s.clusterName)
+	}
+	// An authority that is lost is said now, not to the first user.
+	for _, kind := range []types.CertAuthType{types.UserCA, types.HostCA} {
+		if _, err := s.signer(ctx, kind); err != nil {
+			return trace.Wrap(err)
+		}
+	}
+	return nil
+}
+
+func (s *Server) readClusterName(ctx context.Context) error {
+	item, err := s.store.Get(ctx, clusterNameKey)
+	if err != nil {
+		return trace.Wrap(err)
+	}
+	s.clusterName = string(item.Value)
+	return nil
+}
+
+// createCluster writes the name and both authorities in one step. Where another
+// process was faster it writes nothing, and its authorities are forgotten.
+func (s *Server) createCluster(ctx context.Context, cfg Config) error {
+	items := []backend.Item{{Key: clusterNameKey, Value: []byte(cfg.ClusterName)}}
+	for _, kind := range []types.CertAuthType{types.UserCA, types.HostCA} {
+		item, err := newAuthority(kind, cfg.ClusterName)
+		if err != nil {
+			return trace.Wrap(err)
+		}
+		items = append(items, item)
+	}
+	err := s.store.Create(ctx, items...)
+	if trace.IsAlreadyExists(err) {
+		return nil
+	}
+	if err != nil {
+		return trace.Wrap(err)
+	}
+	s.log.WithField("cluster", cfg.ClusterName).Infof("Created a new cluster with a user and a host authority in %s.", cfg.DataDir)
+	return nil
+}
+
+func noCluster(dir string) error {
+	return trace.NotFound("there is no cluster in %s: start teleport with the auth role there first", dir)
+}
+
+// Close closes the store. The Server must not be used after it.
+func (s *Server) Close() error {
+	return trace.Wrap(s.store.Close())
+}
+
+// ClusterName returns the name that the cluster was made with.
+func (s *Server) ClusterName() string {
+	return s.clusterName
+}

@@ -1,0 +1,92 @@
+// Copyright 2026 The teleport-auditd authors. SPDX-License-Identifier: Apache-2.0
+
+// Package pam runs one PAM transaction for one login.
+//
+//	t, err := pam.Start(pam.Config{Service: "sshd", User: "bob", RHost: "192.0.2.7", TTY: "/dev/pts/3"})
+//	defer t.Close()
+//	err = t.Authorize()   // account, then credentials
+//	err = t.OpenSession() // session
+//	env := t.Environment()
+//
+// Close undoes what was done, in the reverse order, on error paths too.
+//
+// Modules act on the calling thread and its process: pam_loginuid writes the
+// main thread's login uid, pam_keyinit the thread's keyring, pam_limits the
+// process's limits. So all calls of a transaction belong on the main thread of a
+// process that serves this login alone.
+package pam
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+)
+
+// ErrUnavailable comes from Available and Start in a program that was built
+// without PAM.
+var ErrUnavailable = errors.New("this program was built without PAM (build it with cgo and the PAM headers: Debian's libpam0g-dev, Fedora's pam-devel)")
+
+// Stage is the part of a transaction that failed.
+type Stage string
+
+// The stages, in order.
+const (
+	StageStart   Stage = "start"
+	StageAccount Stage = "account"
+	StageSetcred Stage = "setcred"
+	StageSession Stage = "session"
+	StageClose   Stage = "close"
+)
+
+// Error is what a PAM stack answered.
+type Error struct {
+	Stage Stage
+	// Service is the name of the service, the stack's file in /etc/pam.d.
+	Service string
+	Err     error
+}
+
+// Error says which stack refused, where, and with which words of libpam's.
+func (e *Error) Error() string {
+	return fmt.Sprintf("PAM service %q, %s: %v", e.Service, e.Stage, e.Err)
+}
+
+// Unwrap returns libpam's answer.
+func (e *Error) Unwrap() error { return e.Err }
+
+// Config is what a transaction needs.
+type Config struct {
+	// Service names the stack: a file in /etc/pam.d.
+	Service string
+	// ConfDir is a folder to read the stack from instead of /etc/pam.d. It is
+	// for tests.
+	ConfDir string
+	// User is the login name.
+	User string
+	// RHost is the client's IP address, and TTY the terminal's path, or a word
+	// for no terminal. Both reach the audit records that libpam writes.
+	RHost, TTY string
+	// Env holds NAME=value pairs for the modules. A pair with a NUL in it, or
+	// without a name, is left out: libpam would cut it there, and a cut name is
+	// another name.
+	Env []string
+	// Text takes what modules have to say to the user: the message of the day,
+	// the reason of a refusal. Prompts get no answer and fail the module.
+	Text func(string)
+}
+
+// CheckAndSetDefaults checks what came from elsewhere.
+func (c *Config) CheckAndSetDefaults() error {
+	if c.Service == "" || c.User == "" {
+		return errors.New("pam.Config needs a Service and a User")
+	}
+	for _, s := range []string{c.Service, c.User, c.RHost, c.TTY} {
+		if strings.IndexByte(s, 0) >= 0 {
+			return fmt.Errorf("%q has a NUL in it, which PAM would take for its end", s)
+		}
+	}
+	if c.Text == nil {
+		c.Text = func(string) {}
+	}
+	return nil
+}
