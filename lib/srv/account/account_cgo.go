@@ -1,0 +1,69 @@
+// Copyright 2026 The teleport-auditd authors. SPDX-License-Identifier: Apache-2.0
+
+//go:build cgo && unix
+
+package account
+
+/*
+#include <pwd.h>
+#include <stdlib.h>
+*/
+import "C"
+
+import (
+	"syscall"
+	"unsafe"
+
+	"github.com/gravitational/trace"
+
+	"teleport-auditd/lib/srv/session"
+)
+
+// maxEntry bounds what a user database may make of one entry.
+const maxEntry = 1 << 20
+
+func lookup(name string) (*session.Account, error) {
+	cname := C.CString(name)
+	defer C.free(unsafe.Pointer(cname))
+	for size := 1024; size <= maxEntry; size *= 4 {
+		a, errno := getpwnam(name, cname, size)
+		if errno != syscall.ERANGE {
+			if errno != 0 {
+				return nil, trace.Wrap(errno, "looking up user %q", name)
+			}
+			if a == nil {
+				return nil, trace.NotFound("there is no user %q on this host", name)
+			}
+			return a, nil
+		}
+	}
+	return nil, trace.LimitExceeded("the user database's entry of %q is above %d bytes", name, maxEntry)
+}
+
+// getpwnam is getpwnam_r(3). An account of nil without an errno means that
+// there is none.
+func getpwnam(name string, cname *C.char, size int) (*session.Account, syscall.Errno) {
+	buf := (*C.char)(C.malloc(C.size_t(size)))
+	defer C.free(unsafe.Pointer(buf))
+	var pwd C.struct_passwd
+	var result *C.struct_passwd
+	errno := syscall.Errno(C.getpwnam_r(cname, &pwd, buf, C.size_t(size), &result))
+	switch errno {
+	case 0:
+	case syscall.ENOENT, syscall.ESRCH, syscall.EBADF, syscall.EPERM:
+		// What some name services say for not found, as the man page lists it.
+		return nil, 0
+	default:
+		return nil, errno
+	}
+	if result == nil {
+		return nil, 0
+	}
+	return &session.Account{
+		Name:  C.GoString(pwd.pw_name),
+		UID:   uint32(pwd.pw_uid),
+		GID:   uint32(pwd.pw_gid),
+		Home:  C.GoString(pwd.pw_dir),
+		Shell: C.GoString(pwd.pw_shell),
+	}, 0
+}

@@ -1,0 +1,225 @@
+// Copyright 2026 The teleport-auditd authors. SPDX-License-Identifier: Apache-2.0
+
+package srv
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"math"
+	"net"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/gravitational/trace"
+	"golang.org/x/crypto/ssh"
+)
+
+// rolesExtension is the certificate extension in which Teleport keeps the names
+// of a user's roles.
+const rolesExtension = "teleport-roles"
+
+// The critical options that are known (OpenSSH's PROTOCOL.certkeys). Any other
+// refuses the certificate, as the format demands.
+const (
+	forceCommandOption  = "force-command"
+	sourceAddressOption = "source-address"
+)
+
+// maxOptionName is how much of a critical option's name a reason quotes.
+const maxOptionName = 64
+
+// Identity is what a checked certificate says about its owner.
+type Identity struct {
+	// Login is the user name on the host that was asked for.
+	Login string
+	// UID is the login's, where Config.LookupUID is set.
+	UID uint32
+	// TeleportUser is the person: the certificate's key id. It may hold any
+	// bytes.
+	TeleportUser string
+	// Roles are those that the certificate carries; nil where it carries none.
+	Roles []string
+	// Serial is the certificate's serial number.
+	Serial uint64
+	// CA is the authority's fingerprint, as ssh-keygen -l prints it.
+	CA string
+	// ValidBefore is when the certificate ends; zero where it never does.
+	ValidBefore time.Time
+	// ForceCommand is run instead of whatever the client asks for; empty for
+	// none.
+	ForceCommand string
+	// PermitPTY and the others are the certificate's extensions of these names.
+	PermitPTY             bool
+	PermitPortForwarding  bool
+	PermitAgentForwarding bool
+	PermitX11Forwarding   bool
+	PermitUserRC          bool
+}
+
+// checkAuthority tells why cert is not the word of one of the authorities cas,
+// with how telling that is, or returns an empty reason. It looks at nothing
+// that depends on the person: whether the client holds the key is not known yet.
+func checkAuthority(cert *ssh.Certificate, cas []ssh.PublicKey) (telling, string) {
+	authority := cert.SignatureKey.Marshal()
+	if !slices.ContainsFunc(cas, func(ca ssh.PublicKey) bool {
+		return bytes.Equal(ca.Marshal(), authority)
+	}) {
+		return untrusted, reasonUntrusted
+	}
+	switch {
+	case isShortRSA(cert.SignatureKey):
+		return untrusted, reasonShortCA
+	case !slices.Contains(signatureAlgorithms(), cert.Signature.Format):
+		return untrusted, reasonCAAlgorithm
+	case !isSignedByAuthority(cert):
+		return untrusted, reasonForged
+	case cert.CertType != ssh.UserCert:
+		return offered, reasonNotUserCert
+	case !isKeyType(cert.Key.Type()):
+		return plainKey, reasonAlgorithm
+	case isShortRSA(cert.Key):
+		return offered, reasonShortKey
+	}
+	return offered, ""
+}
+
+// isSignedByAuthority verifies the authority's signature, which covers all of
+// the certificate before it (PROTOCOL.certkeys). An authority on a security key
+// must have been touched for it.
+func isSignedByAuthority(cert *ssh.Certificate) bool {
+	unsigned := *cert
+	unsigned.Signature = nil
+	body := unsigned.Marshal()
+	// Marshal ends with the length of the signature that is not there.
+	return cert.SignatureKey.Verify(body[:len(body)-4], cert.Signature) == nil
+}
+
+// checkPerson tells why the owner of cert may not log in as login from remote
+// now, or returns an empty reason.
+func checkPerson(cert *ssh.Certificate, login string, remote net.Addr, now time.Time) string {
+	// The times are unsigned: those past 2^63 are far in the future.
+	seconds := uint64(max(now.Unix(), 0))
+	switch {
+	case seconds < cert.ValidAfter:
+		return reasonNotYetValid
+	case seconds >= cert.ValidBefore && cert.ValidBefore != ssh.CertTimeInfinity:
+		return reasonExpired
+	case len(cert.ValidPrincipals) == 0:
+		// The format means "everybody" by this. Nobody who signs for people
+		// wants that, and OpenSSH's server refuses it as well.
+		return reasonNoPrincipals
+	case login == "" || !slices.Contains(cert.ValidPrincipals, login):
+		return reasonPrincipal
+	}
+	// In order of name, so that the same certificate gives the same reason.
+	for _, name := range slices.Sorted(maps.Keys(cert.CriticalOptions)) {
+		value := cert.CriticalOptions[name]
+		switch name {
+		case forceCommandOption:
+			if value == "" {
+				return reasonEmptyForceCommand
+			}
+		case sourceAddressOption:
+			allowed, err := parseSourceAddress(value)
+			if err != nil {
+				return reasonBadSourceAddress
+			}
+			if !allowsAddress(allowed, remote) {
+				return reasonSourceAddress
+			}
+		default:
+			return fmt.Sprintf("critical-option-%s-is-not-supported", cut(name, maxOptionName))
+		}
+	}
+	return ""
+}
+
+// parseSourceAddress reads the value of source-address: addresses and CIDR
+// blocks with commas between them. As in OpenSSH, a block with bits beyond its
+// mask is an error: whoever wrote it may have meant another one.
+func parseSourceAddress(value string) ([]netip.Prefix, error) {
+	var allowed []netip.Prefix
+	for entry := range strings.SplitSeq(value, ",") {
+		prefix, err := netip.ParsePrefix(entry)
+		if err != nil {
+			addr, err := netip.ParseAddr(entry)
+			if err != nil || addr.Zone() != "" {
+				return nil, trace.BadParameter("%q is neither an IP address nor a CIDR block", entry)
+			}
+			prefix = netip.PrefixFrom(addr, addr.BitLen())
+		}
+		if prefix != prefix.Masked() {
+			return nil, trace.BadParameter("%q has bits set beyond its mask", entry)
+		}
+		if addr := prefix.Addr(); addr.Is4In6() && prefix.Bits() >= 96 {
+			prefix = netip.PrefixFrom(addr.Unmap(), prefix.Bits()-96)
+		}
+		allowed = append(allowed, prefix)
+	}
+	return allowed, nil
+}
+
+// allowsAddress tells whether remote is among allowed. What has no IP address
+// never is.
+func allowsAddress(allowed []netip.Prefix, remote net.Addr) bool {
+	tcp, ok := remote.(*net.TCPAddr)
+	if !ok {
+		return false
+	}
+	addr := tcp.AddrPort().Addr().Unmap().WithZone("")
+	return slices.ContainsFunc(allowed, func(p netip.Prefix) bool { return p.Contains(addr) })
+}
+
+// identify reads a checked certificate. The error is about its roles only, and
+// leaves the rest of the Identity good.
+func identify(cert *ssh.Certificate, login string, uid uint32) (Identity, error) {
+	permits := func(name string) bool {
+		_, ok := cert.Extensions[name]
+		return ok
+	}
+	identity := Identity{
+		Login:                 login,
+		UID:                   uid,
+		TeleportUser:          cert.KeyId,
+		Serial:                cert.Serial,
+		CA:                    ssh.FingerprintSHA256(cert.SignatureKey),
+		ForceCommand:          cert.CriticalOptions[forceCommandOption],
+		PermitPTY:             permits("permit-pty"),
+		PermitPortForwarding:  permits("permit-port-forwarding"),
+		PermitAgentForwarding: permits("permit-agent-forwarding"),
+		PermitX11Forwarding:   permits("permit-X11-forwarding"),
+		PermitUserRC:          permits("permit-user-rc"),
+	}
+	if cert.ValidBefore <= math.MaxInt64 {
+		identity.ValidBefore = time.Unix(int64(cert.ValidBefore), 0)
+	}
+	var err error
+	if value, ok := cert.Extensions[rolesExtension]; ok {
+		identity.Roles, err = parseRoles(value)
+	}
+	return identity, err
+}
+
+// parseRoles reads the value of rolesExtension.
+func parseRoles(value string) ([]string, error) {
+	var roles struct {
+		Version string   `json:"version"`
+		Roles   []string `json:"roles"`
+	}
+	if err := json.Unmarshal([]byte(value), &roles); err != nil {
+		return nil, trace.BadParameter("it is not the JSON that was expected")
+	}
+	if roles.Version != "v1" {
+		return nil, trace.BadParameter("its version is %q, and only v1 is known", cut(roles.Version, maxOptionName))
+	}
+	return roles.Roles, nil
+}
+
+// cut returns at most n bytes of s.
+func cut(s string, n int) string {
+	return s[:min(len(s), n)]
+}

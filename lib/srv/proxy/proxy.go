@@ -1,0 +1,262 @@
+// Copyright 2026 The teleport-auditd authors. SPDX-License-Identifier: Apache-2.0
+
+// Package proxy is the jump host: it takes a client with a certificate to a
+// registered node, and nowhere else.
+//
+// Most callers need New, Serve and Close:
+//
+//	server, err := proxy.New(proxy.Config{
+//		CAs:         cas,
+//		HostSigners: func() []ssh.Signer { return signers },
+//		Nodes:       authServer,
+//		ClusterName: "example.com",
+//		Emitter:     queue,
+//	})
+//	if err != nil {
+//		return err
+//	}
+//	defer server.Close()
+//	err = server.Serve(listener)
+//
+// A client then reaches the node "web" with
+//
+//	ssh -J bob@PROXY:3023 bob@web
+//
+// The proxy sees only the ciphertext between the client and the node, which
+// authenticates the client again. So the proxy runs no sessions, knows no
+// logins of its host, and tells the audit system about those whom it refuses,
+// and of nothing else.
+//
+// # Which nodes
+//
+// A destination is a registered node by the node's UUID, by its name, or by its
+// name and the cluster's (web.example.com), with the port that it registered, 22
+// (ssh's default) or 0; or by the address and port that it registered. A name
+// that several nodes bear is refused. The proxy only ever connects to addresses
+// that nodes registered, and never looks up a name that a client gave.
+package proxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/gravitational/teleport/api/types"
+	"github.com/gravitational/trace"
+	"github.com/jonboulle/clockwork"
+	"github.com/sirupsen/logrus"
+	"golang.org/x/crypto/ssh"
+
+	"teleport-auditd/lib/auditd"
+	"teleport-auditd/lib/srv"
+)
+
+const (
+	// maxChannels bounds what one client may keep open through one connection.
+	maxChannels = 64
+	// dialTimeout is how long a node may take to answer.
+	dialTimeout = 10 * time.Second
+)
+
+// NodeLister knows the registered nodes.
+type NodeLister interface {
+	// Nodes is asked each time that a client wants to go somewhere.
+	Nodes(ctx context.Context) ([]types.Server, error)
+}
+
+// Config is what New needs.
+type Config struct {
+	// CAs, HostSigners, Emitter, MaxStartups, LoginGraceTime, Clock and Log are
+	// those of srv.Config.
+	CAs         srv.CAs
+	HostSigners func() []ssh.Signer
+	// Nodes knows where clients may go.
+	Nodes NodeLister
+	// ClusterName may follow a node's name, after a dot.
+	ClusterName    string
+	Emitter        auditd.Emitter
+	MaxStartups    int
+	LoginGraceTime time.Duration
+	Clock          clockwork.Clock
+	Log            logrus.FieldLogger
+}
+
+// CheckAndSetDefaults fills in what was left out, and says what must not be.
+// What srv.Config has as well is checked there.
+func (c *Config) CheckAndSetDefaults() error {
+	switch {
+	case c.Nodes == nil:
+		return trace.BadParameter("proxy.Config has no Nodes")
+	case c.ClusterName == "":
+		return trace.BadParameter("proxy.Config has no ClusterName")
+	}
+	if c.Log == nil {
+		c.Log = logrus.StandardLogger()
+	}
+	return nil
+}
+
+// Server is a jump host.
+type Server struct {
+	cfg Config
+	log logrus.FieldLogger
+	srv *srv.Server
+}
+
+// New returns a Server that accepts nothing before Serve is called.
+func New(cfg Config) (*Server, error) {
+	if err := cfg.CheckAndSetDefaults(); err != nil {
+		return nil, trace.Wrap(err)
+	}
+	const component = "proxy"
+	s := &Server{cfg: cfg, log: cfg.Log.WithField("component", component)}
+	var err error
+	s.srv, err = srv.New(srv.Config{
+		Component:      component,
+		Emitter:        cfg.Emitter,
+		FailureEvents:  []auditd.EventType{auditd.AuditUserErr},
+		CAs:            cfg.CAs,
+		HostSigners:    cfg.HostSigners,
+		Handle:         s.handle,
+		MaxStartups:    cfg.MaxStartups,
+		LoginGraceTime: cfg.LoginGraceTime,
+		Clock:          cfg.Clock,
+		Log:            cfg.Log,
+	})
+	if err != nil {
+		return nil, trace.Wrap(err)
+	}
+	return s, nil
+}
+
+// Serve accepts connections from l until Shutdown or Close, as srv.Server does.
+func (s *Server) Serve(l net.Listener) error { return s.srv.Serve(l) }
+
+// Shutdown stops accepting and waits until the clients have left by themselves,
+// or ctx ends.
+func (s *Server) Shutdown(ctx context.Context) error { return s.srv.Shutdown(ctx) }
+
+// Close stops accepting, closes all connections, and waits until they have ended.
+func (s *Server) Close() error { return s.srv.Close() }
+
+// handle is one client's connection.
+func (s *Server) handle(ctx context.Context, conn *srv.Conn) {
+	waiting, cancel := context.WithCancel(ctx)
+	var forwards sync.WaitGroup
+	defer forwards.Wait()
+	// The client has gone: nobody waits for a node's answer any more. What is
+	// open already ends by itself, once the node has what the client sent.
+	defer cancel()
+
+	// It grants none. A keepalive is one of them, and any answer is a sign of
+	// life.
+	go ssh.DiscardRequests(conn.Requests)
+
+	var open atomic.Int32
+	for channel := range conn.Channels {
+		switch channel.ChannelType() {
+		case "direct-tcpip":
+			if open.Add(1) > maxChannels {
+				open.Add(-1)
+				s.reject(channel, ssh.ResourceShortage, fmt.Sprintf("this connection already has %d channels open", maxChannels))
+				continue
+			}
+			forwards.Go(func() {
+				defer open.Add(-1)
+				defer func() {
+					if cause := recover(); cause != nil {
+						s.log.Errorf("The connection from %v has ended, because forwarding panicked: %v\n%s", conn.RemoteAddr(), cause, debug.Stack())
+						conn.Close()
+					}
+				}()
+				if target, ok := s.connect(waiting, conn, channel); ok {
+					s.forward(ctx, channel, target)
+				}
+			})
+		case "session":
+			s.reject(channel, ssh.Prohibited, "this proxy is a jump host and runs no sessions; to reach a node use: ssh -J LOGIN@PROXY:PORT LOGIN@NODE")
+		default:
+			s.reject(channel, ssh.UnknownChannelType, "this proxy is a jump host and only opens connections to nodes")
+		}
+	}
+}
+
+// reject tells the client why not. OpenSSH's client shows the reason and the
+// message on one line.
+func (s *Server) reject(channel ssh.NewChannel, reason ssh.RejectionReason, message string) {
+	if err := channel.Reject(reason, message); err != nil {
+		s.log.Debugf("A client was gone before it could be refused a channel: %v", err)
+	}
+}
+
+// connect connects to the node that a direct-tcpip channel asks for, or rejects
+// the channel.
+func (s *Server) connect(ctx context.Context, conn *srv.Conn, channel ssh.NewChannel) (net.Conn, bool) {
+	var request struct { // RFC 4254, section 7.2
+		Host       string
+		Port       uint32
+		Originator string
+		OriginPort uint32
+	}
+	if err := ssh.Unmarshal(channel.ExtraData(), &request); err != nil {
+		s.reject(channel, ssh.Prohibited, "the request for a connection is malformed")
+		return nil, false
+	}
+	log := s.log.WithFields(logrus.Fields{
+		"client":        conn.RemoteAddr().String(),
+		"teleport_user": fmt.Sprintf("%q", short(conn.Identity.TeleportUser)),
+	})
+
+	nodes, err := s.cfg.Nodes.Nodes(ctx)
+	if err != nil {
+		log.Errorf("Could not list the nodes, so that nobody reaches any: %v", err)
+		s.reject(channel, ssh.ConnectionFailed, "the proxy cannot list the nodes now; try again, and tell the administrator if it goes on")
+		return nil, false
+	}
+	node, err := find(nodes, s.cfg.ClusterName, request.Host, request.Port)
+	if err != nil {
+		log.Infof("Refused a connection: %v", err)
+		s.reject(channel, ssh.Prohibited, err.Error())
+		return nil, false
+	}
+
+	dialer := net.Dialer{Timeout: dialTimeout}
+	target, err := dialer.DialContext(ctx, "tcp", node.GetAddr())
+	if err != nil {
+		log.Warnf("Node %q (%s) does not answer: %v", node.GetHostname(), node.GetName(), err)
+		s.reject(channel, ssh.ConnectionFailed, fmt.Sprintf("node %q does not answer: %s", short(request.Host), describeDial(err)))
+		return nil, false
+	}
+	log.Infof("Opened a connection to node %q (%s).", node.GetHostname(), node.GetName())
+	return target, true
+}
+
+// forward serves a channel whose node has answered, to its end.
+func (s *Server) forward(ctx context.Context, channel ssh.NewChannel, target net.Conn) {
+	defer target.Close()
+	client, requests, err := channel.Accept()
+	if err != nil {
+		s.log.Debugf("A client was gone before its connection to a node was open: %v", err)
+		return
+	}
+	join(ctx, client, requests, target)
+}
+
+// describeDial says why a node could not be reached, without its address, which
+// is not the client's business.
+func describeDial(err error) string {
+	var timeout net.Error
+	switch {
+	case errors.As(err, &timeout) && timeout.Timeout():
+		return "timed out"
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return "connection refused"
+	}
+	return "unreachable"
+}
