@@ -1,0 +1,150 @@
+// Copyright 2026 The teleport-auditd authors. SPDX-License-Identifier: Apache-2.0
+
+package config
+
+// Which keys there are, and which field each one sets.
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/goccy/go-yaml/ast"
+
+	"teleport-auditd/lib/auditd"
+)
+
+// key is one key of the file: a section, the labels, or a value.
+type key struct {
+	name    string
+	section []key
+	labels  *map[string]string
+	// set reads the value. Its error reads after "key: ".
+	set func(ast.Node) error
+}
+
+const labelsPath = "ssh_service.labels"
+
+// schema is every key, bound to the fields of c.
+func schema(c *Config) []key {
+	return []key{
+		{name: "teleport", section: []key{
+			{name: "nodename", set: text(&c.NodeName, checkName)},
+			{name: "data_dir", set: text(&c.DataDir, checkPath)},
+			{name: "pid_file", set: text(&c.PIDFile, checkPath)},
+			{name: "log", section: []key{
+				{name: "output", set: text(&c.Log.Output, checkLogOutput)},
+				{name: "severity", set: func(n ast.Node) error {
+					word, err := textOf(n)
+					if err == nil {
+						c.Log.Severity, err = parseSeverity(word)
+					}
+					return err
+				}},
+				{name: "format", section: []key{
+					{name: "output", set: text(&c.Log.Format, checkLogFormat)},
+				}},
+			}},
+			{name: "auditd", section: []key{
+				{name: "mode", set: func(n ast.Node) error { return setMode(&c.AuditMode, n) }},
+			}},
+		}},
+		{name: "auth_service", section: []key{
+			{name: "enabled", set: boolean(&c.Auth.Enabled)},
+			{name: "cluster_name", set: text(&c.Auth.ClusterName, checkName)},
+		}},
+		{name: "proxy_service", section: []key{
+			{name: "enabled", set: boolean(&c.Proxy.Enabled)},
+			{name: "listen_addr", set: listenAddr(&c.Proxy.ListenAddr, DefaultProxyPort)},
+			{name: "max_startups", set: count(&c.Proxy.MaxStartups)},
+			{name: "login_grace_time", set: graceTime(&c.Proxy.LoginGraceTime)},
+		}},
+		{name: "ssh_service", section: []key{
+			{name: "enabled", set: boolean(&c.SSH.Enabled)},
+			{name: "listen_addr", set: listenAddr(&c.SSH.ListenAddr, DefaultSSHPort)},
+			{name: "labels", labels: &c.SSH.Labels},
+			{name: "trusted_user_ca_keys", set: text(&c.SSH.TrustedUserCAKeys, checkPath)},
+			{name: "pam", section: []key{
+				{name: "enabled", set: boolean(&c.SSH.PAM.Enabled)},
+				{name: "service_name", set: text(&c.SSH.PAM.ServiceName, checkPAMService)},
+			}},
+			{name: "max_sessions", set: count(&c.SSH.MaxSessions)},
+			{name: "max_startups", set: count(&c.SSH.MaxStartups)},
+			{name: "login_grace_time", set: graceTime(&c.SSH.LoginGraceTime)},
+			{name: "keep_detached_processes", set: boolean(&c.SSH.KeepDetached)},
+		}},
+	}
+}
+
+func findKey(known []key, name string) *key {
+	for i := range known {
+		if known[i].name == name {
+			return &known[i]
+		}
+	}
+	return nil
+}
+
+func text(field *string, check func(string) error) func(ast.Node) error {
+	return func(n ast.Node) error {
+		value, err := textOf(n)
+		if err != nil {
+			return err
+		}
+		*field = value
+		return check(value)
+	}
+}
+
+func boolean(field *bool) func(ast.Node) error {
+	return func(n ast.Node) (err error) {
+		*field, err = boolOf(n)
+		return err
+	}
+}
+
+func count(field *int) func(ast.Node) error {
+	return func(n ast.Node) (err error) {
+		*field, err = countOf(n)
+		return err
+	}
+}
+
+func listenAddr(field *string, defaultPort string) func(ast.Node) error {
+	return func(n ast.Node) error {
+		if number, ok := n.(*ast.IntegerNode); ok {
+			return fmt.Errorf("expects an address, and has %s: for a port alone write \":%s\"", describe(n), number.GetToken().Value)
+		}
+		value, err := textOf(n)
+		if err == nil {
+			*field, err = parseListenAddr(value, defaultPort)
+		}
+		return err
+	}
+}
+
+func graceTime(field *time.Duration) func(ast.Node) error {
+	return func(n ast.Node) error {
+		if number, ok := n.(*ast.IntegerNode); ok {
+			return fmt.Errorf("expects a time with its unit: write %ss for seconds", number.GetToken().Value)
+		}
+		value, err := textOf(n)
+		if err == nil {
+			*field, err = parseGraceTime(value)
+		}
+		return err
+	}
+}
+
+// setMode names the modes in every refusal, YAML's own false included, which
+// is not the mode off.
+func setMode(mode *auditd.Mode, n ast.Node) error {
+	word, ok := n.(*ast.StringNode)
+	if ok && word.Value != "" {
+		if parsed, err := auditd.ParseMode(strings.ToLower(word.Value)); err == nil {
+			*mode = parsed
+			return nil
+		}
+	}
+	return fmt.Errorf("expects %s, %s or %s, and has %s", auditd.ModeAuto, auditd.ModeRequired, auditd.ModeOff, describe(n))
+}

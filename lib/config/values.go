@@ -1,0 +1,218 @@
+// Copyright 2026 The teleport-auditd authors. SPDX-License-Identifier: Apache-2.0
+
+package config
+
+// What a value may be. The functions here return plain errors that read after
+// "key: ": their callers know the key and its place.
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+	"unicode"
+
+	"github.com/sirupsen/logrus"
+)
+
+const (
+	maxCount     = 100000
+	maxGraceTime = time.Hour
+	// maxShown is how much of a stranger's text an error repeats.
+	maxShown = 64
+	// maxLabels and maxLabelValue keep what nodes announce small.
+	maxLabels     = 256
+	maxLabelValue = 1024
+)
+
+// shorten quotes text for an error line, and cuts it where it is long.
+func shorten(text string) string {
+	if len(text) <= maxShown {
+		return strconv.Quote(text)
+	}
+	return strconv.Quote(text[:maxShown]) + "..."
+}
+
+// parseBool takes the words that Teleport takes, in any case.
+func parseBool(text string) (bool, error) {
+	switch strings.ToLower(text) {
+	case "yes", "yeah", "y", "true", "on", "1":
+		return true, nil
+	case "no", "nope", "n", "false", "off", "0":
+		return false, nil
+	}
+	return false, fmt.Errorf("expects yes or no (true, false, on and off are taken too), not %s", shorten(text))
+}
+
+// parseListenAddr returns host:port for host:port, :port, and a host alone. An
+// empty host stands for all addresses; port 0 lets the kernel choose.
+func parseListenAddr(text, defaultPort string) (string, error) {
+	const shape = "expects an address such as \"0.0.0.0:3022\", \":3022\" or \"[::1]:3022\""
+	host, port := text, defaultPort
+	switch {
+	case text == "":
+		return "", fmt.Errorf("%s, and is empty", shape)
+	case strings.HasPrefix(text, "["):
+		end := strings.IndexByte(text, ']')
+		if end < 0 {
+			return "", fmt.Errorf("%s; %s has no closing bracket", shape, shorten(text))
+		}
+		host = text[1:end]
+		if ip, err := netip.ParseAddr(host); err != nil || !ip.Is6() {
+			return "", fmt.Errorf("%s; what stands in the brackets of %s is no IPv6 address", shape, shorten(text))
+		}
+		if rest := text[end+1:]; rest != "" {
+			var colon bool
+			if port, colon = strings.CutPrefix(rest, ":"); !colon {
+				return "", fmt.Errorf("%s; in %s a colon and a port must follow the bracket", shape, shorten(text))
+			}
+		}
+	case strings.Count(text, ":") == 1:
+		host, port, _ = strings.Cut(text, ":")
+	case strings.Count(text, ":") > 1:
+		// Without brackets nobody can tell ::1 port 3022 from ::1:3022, so
+		// this is an address alone or a mistake.
+		if _, err := netip.ParseAddr(text); err != nil {
+			return "", fmt.Errorf("%s; an IPv6 address with a port needs brackets, which %s does not have", shape, shorten(text))
+		}
+	}
+	number, err := strconv.ParseUint(port, 10, 16)
+	if err != nil {
+		return "", fmt.Errorf("%s; the port %s is not a number from 0 to 65535", shape, shorten(port))
+	}
+	if host != "" && !strings.Contains(host, ":") {
+		if err := checkHost(host); err != nil {
+			return "", fmt.Errorf("%s; the host %s %w", shape, shorten(host), err)
+		}
+	}
+	return net.JoinHostPort(host, strconv.FormatUint(number, 10)), nil
+}
+
+// checkHost takes an IPv4 address or a name.
+func checkHost(host string) error {
+	if _, err := netip.ParseAddr(host); err == nil {
+		return nil
+	}
+	if strings.Trim(host, "0123456789.") == "" {
+		return fmt.Errorf("is no IPv4 address")
+	}
+	return checkName(host)
+}
+
+// checkName takes what can stand in a certificate as a host's or a cluster's
+// name and be typed as one.
+func checkName(name string) error {
+	switch {
+	case name == "":
+		return fmt.Errorf("must not be empty")
+	case len(name) > 253:
+		return fmt.Errorf("is longer than the 253 characters that a host name may have")
+	case name[0] == '-' || name[0] == '.':
+		return fmt.Errorf("must start with a letter or a digit, unlike %s", shorten(name))
+	}
+	for _, r := range name {
+		if r > unicode.MaxASCII || !unicode.IsLetter(r) && !unicode.IsDigit(r) && !strings.ContainsRune("-_.", r) {
+			return fmt.Errorf("may hold only letters, digits, '-', '_' and '.', so not the %q of %s", r, shorten(name))
+		}
+	}
+	return nil
+}
+
+func checkPath(path string) error {
+	if strings.ContainsRune(path, 0) {
+		return fmt.Errorf("holds a NUL byte, which no path can")
+	}
+	if !filepath.IsAbs(path) {
+		return fmt.Errorf("expects a whole path, from /, not %s", shorten(path))
+	}
+	return nil
+}
+
+func checkLogOutput(output string) error {
+	switch output {
+	case "stderr", "stdout", "syslog":
+		return nil
+	}
+	if checkPath(output) != nil {
+		return fmt.Errorf("expects stderr, stdout, syslog, or a file's whole path, from /, not %s", shorten(output))
+	}
+	return nil
+}
+
+func checkLogFormat(format string) error {
+	if format != "text" && format != "json" {
+		return fmt.Errorf("expects text or json, not %s", shorten(format))
+	}
+	return nil
+}
+
+func parseSeverity(text string) (logrus.Level, error) {
+	switch strings.ToUpper(text) {
+	case "DEBUG":
+		return logrus.DebugLevel, nil
+	case "INFO":
+		return logrus.InfoLevel, nil
+	case "WARN", "WARNING":
+		return logrus.WarnLevel, nil
+	case "ERROR", "ERR":
+		return logrus.ErrorLevel, nil
+	}
+	return 0, fmt.Errorf("expects DEBUG, INFO, WARN or ERROR, not %s", shorten(text))
+}
+
+func checkPAMService(name string) error {
+	if name == "" || name == "." || name == ".." || strings.ContainsAny(name, "/\x00") {
+		return fmt.Errorf("expects the name of a file in /etc/pam.d, such as \"sshd\", not %s", shorten(name))
+	}
+	return nil
+}
+
+func checkCount(count int) error {
+	if count < 1 || count > maxCount {
+		return fmt.Errorf("expects a number from 1 to %d, not %d", maxCount, count)
+	}
+	return nil
+}
+
+func parseGraceTime(text string) (time.Duration, error) {
+	wait, err := time.ParseDuration(text)
+	if err != nil {
+		return 0, fmt.Errorf("expects a time with its unit, such as 120s or 2m, not %s", shorten(text))
+	}
+	return wait, checkGraceTime(wait)
+}
+
+func checkGraceTime(wait time.Duration) error {
+	if wait < time.Second || wait > maxGraceTime {
+		return fmt.Errorf("expects a time from 1s to %v, not %v", maxGraceTime, wait)
+	}
+	return nil
+}
+
+// checkLabelKey takes Teleport's shape of a label's name.
+func checkLabelKey(key string) error {
+	if key == "" || len(key) > maxShown {
+		return fmt.Errorf("a label's name must have 1 to %d characters, unlike %s", maxShown, shorten(key))
+	}
+	for _, r := range key {
+		if r > unicode.MaxASCII || !unicode.IsLetter(r) && !unicode.IsDigit(r) && !strings.ContainsRune("-_./:*", r) {
+			return fmt.Errorf("a label's name may hold only letters, digits and -_./:*, so not the %q of %s", r, shorten(key))
+		}
+	}
+	return nil
+}
+
+func checkLabelValue(value string) error {
+	if len(value) > maxLabelValue {
+		return fmt.Errorf("is longer than the %d bytes that a label may have", maxLabelValue)
+	}
+	for _, r := range value {
+		if !unicode.IsPrint(r) {
+			return fmt.Errorf("may hold no control characters, so not the %q of %s", r, shorten(value))
+		}
+	}
+	return nil
+}

@@ -1,0 +1,135 @@
+// Copyright 2026 The teleport-auditd authors. SPDX-License-Identifier: Apache-2.0
+
+package service
+
+// The data directory: the daemon's alone, and one daemon's at a time.
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"github.com/google/uuid"
+	"github.com/gravitational/trace"
+	"golang.org/x/sys/unix"
+)
+
+const (
+	lockName     = "teleport.lock"
+	hostUUIDName = "host_uuid"
+)
+
+type dataDir struct {
+	path string
+	// lock is a file that is locked as long as this process lives. It is
+	// closed in every program that this one starts.
+	lock *os.File
+}
+
+// openDataDir makes the folder where it is missing, and takes it for this
+// process. A folder that others may use is refused, and not changed: it might be
+// one that they need.
+func openDataDir(path string) (*dataDir, error) {
+	if err := makeDataDir(path); err != nil {
+		return nil, trace.Wrap(err)
+	}
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, trace.AccessDenied("the data directory %s cannot be used (%v): run as root, or choose another with --data-dir", path, reason(err))
+	}
+	if !info.IsDir() {
+		return nil, trace.BadParameter("the data directory %s is no folder: choose another with teleport.data_dir or --data-dir", path)
+	}
+	if stat, ok := info.Sys().(*syscall.Stat_t); ok && int(stat.Uid) != os.Geteuid() {
+		return nil, trace.AccessDenied("the data directory %s belongs to uid %d, and teleport runs as uid %d: run as its owner, or choose another with --data-dir", path, stat.Uid, os.Geteuid())
+	}
+	if info.Mode().Perm()&0o077 != 0 {
+		return nil, trace.AccessDenied("the data directory %s is open to other users (mode %#o), and will hold private keys: close it with chmod 700 %s, or choose a folder of its own with --data-dir", path, info.Mode().Perm(), path)
+	}
+	lock, err := os.OpenFile(filepath.Join(path, lockName), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, trace.AccessDenied("the data directory %s cannot be written (%v): make it writable, or choose another with --data-dir", path, reason(err))
+	}
+	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		_ = lock.Close()
+		if errors.Is(err, unix.EWOULDBLOCK) {
+			return nil, trace.AlreadyExists("another teleport is running on the data directory %s: end it first, or give this one another with --data-dir", path)
+		}
+		return nil, trace.ConvertSystemError(fmt.Errorf("the data directory %s cannot be locked: %w", path, err))
+	}
+	return &dataDir{path: path, lock: lock}, nil
+}
+
+func makeDataDir(path string) error {
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return trace.AccessDenied("the data directory %s cannot be made (%v): run as root, or choose another with --data-dir", path, reason(err))
+	}
+	err := os.Mkdir(path, 0o700)
+	if err != nil && !errors.Is(err, fs.ErrExist) {
+		return trace.AccessDenied("the data directory %s cannot be made (%v): run as root, or choose another with --data-dir", path, reason(err))
+	}
+	return nil
+}
+
+func (d *dataDir) close() error {
+	return trace.ConvertSystemError(d.lock.Close())
+}
+
+// hostUUID is the host's name among machines. It is made at first start.
+func (d *dataDir) hostUUID() (string, error) {
+	path := filepath.Join(d.path, hostUUIDName)
+	text, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		id := uuid.NewString()
+		if err := replaceFile(path, []byte(id+"\n"), 0o600); err != nil {
+			return "", trace.AccessDenied("%s cannot be written (%v): make the data directory writable", path, reason(err))
+		}
+		return id, nil
+	}
+	if err != nil {
+		return "", trace.AccessDenied("%s cannot be read (%v): make it readable for teleport", path, reason(err))
+	}
+	id, err := uuid.Parse(strings.TrimSpace(string(text)))
+	if err != nil {
+		return "", trace.BadParameter("%s holds no UUID: take the file away, and the next start makes a new one", path)
+	}
+	return id.String(), nil
+}
+
+// replaceFile writes a file so that a reader finds the old text or the new one,
+// also after the power has failed.
+func replaceFile(path string, text []byte, mode fs.FileMode) (err error) {
+	file, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			_ = os.Remove(file.Name())
+		}
+	}()
+	_, err = file.Write(text)
+	err = errors.Join(err, file.Chmod(mode), file.Sync(), file.Close())
+	if err != nil {
+		return err
+	}
+	return os.Rename(file.Name(), path)
+}
+
+// reason is what the system said, without the operation and the path that stand
+// in the line already.
+func reason(err error) error {
+	var pathError *fs.PathError
+	if errors.As(err, &pathError) {
+		return pathError.Err
+	}
+	var linkError *os.LinkError
+	if errors.As(err, &linkError) {
+		return linkError.Err
+	}
+	return err
+}

@@ -1,0 +1,177 @@
+// Copyright 2026 The teleport-auditd authors. SPDX-License-Identifier: Apache-2.0
+
+package service
+
+// The node role: the SSH server of this host, what it needs to be true of the
+// host, and its registration.
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/gravitational/teleport/api/types"
+	"github.com/gravitational/trace"
+	"golang.org/x/crypto/ssh"
+
+	"teleport-auditd/lib/auditd"
+	"teleport-auditd/lib/pam"
+	"teleport-auditd/lib/srv"
+	"teleport-auditd/lib/srv/node"
+	"teleport-auditd/lib/version"
+)
+
+const sessionProgramName = "teleport-session"
+
+// checkNode looks at what a node needs of this host.
+func (p *Process) checkNode() error {
+	if p.sessionProgram == "" {
+		self, err := executable()
+		if err != nil {
+			return trace.Wrap(err)
+		}
+		p.sessionProgram = filepath.Join(filepath.Dir(self), sessionProgramName)
+	}
+	if err := checkSessionProgram(p.sessionProgram); err != nil {
+		return trace.Wrap(err)
+	}
+	if p.settings.SSH.PAM.Enabled {
+		if err := pam.Available(); err != nil {
+			return trace.NotImplemented("ssh_service.pam is enabled, which this build cannot do: %v. Or set ssh_service.pam.enabled to no", err)
+		}
+		if err := checkPAMService(p.settings.SSH.PAM.ServiceName, "/etc/pam.d", "/usr/lib/pam.d"); err != nil {
+			return trace.Wrap(err)
+		}
+	}
+	return nil
+}
+
+// warnOfLimits says what the operator would otherwise find missing in the audit
+// log. loginUID reads the process's own.
+func (p *Process) warnOfLimits(euid int, loginUID func() (uint32, error)) {
+	log := p.log.WithField("component", "node")
+	if euid != 0 {
+		log.Warnf("Auditing and switching users are off: teleport runs as uid %d, and both need root. Only this user can log in. Start it as root, best as a systemd service.", euid)
+	}
+	if p.settings.AuditMode == auditd.ModeOff {
+		return
+	}
+	switch uid, err := loginUID(); {
+	case err != nil:
+		log.Debugf("The login uid of this process cannot be read: %v.", err)
+	case uid != auditd.UnsetLoginUID:
+		log.Warnf("The login uid of this process is set, to %d, so audit records will not have session ids of their own: teleport was started from a login. Start it as a systemd service; cat /proc/%d/loginuid must say %d.", uid, os.Getpid(), uint32(auditd.UnsetLoginUID))
+	}
+}
+
+func checkSessionProgram(path string) error {
+	info, err := os.Stat(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return trace.NotFound("%s is missing, which ssh_service needs for logins: install it beside teleport (make install does), or set ssh_service.enabled to no", path)
+	case err != nil:
+		return trace.AccessDenied("%s cannot be used (%v): make it executable for teleport", path, reason(err))
+	case !info.Mode().IsRegular() || info.Mode().Perm()&0o111 == 0:
+		return trace.BadParameter("%s is no executable program: install it again (make install does)", path)
+	}
+	return nil
+}
+
+// checkPAMService looks where libpam does. Without the file it would refuse
+// every login, or follow the rules of the service "other".
+func checkPAMService(name string, dirs ...string) error {
+	for _, dir := range dirs {
+		if info, err := os.Stat(filepath.Join(dir, name)); err == nil && info.Mode().IsRegular() {
+			return nil
+		}
+	}
+	return trace.NotFound("the PAM service %q (ssh_service.pam.service_name) has no file in %s: make %s, or name another service", name, strings.Join(dirs, " or "), filepath.Join(dirs[0], name))
+}
+
+func (p *Process) initNode(ctx context.Context, listener net.Listener) error {
+	log := p.log.WithField("component", "node")
+	var (
+		host *identity
+		cas  srv.CAs
+		err  error
+	)
+	if p.auth != nil {
+		host, err = p.certifiedIdentity(ctx, types.RoleNode, listener)
+		cas = p.auth
+	} else {
+		host, err = newIdentity(p.dataDir.path, types.RoleNode, p.clock)
+	}
+	if err != nil {
+		return trace.Wrap(err)
+	}
+	if p.auth == nil {
+		log.Infof("Without auth_service there is no host certificate: the host key is %s.", ssh.FingerprintSHA256(host.key.PublicKey()))
+	}
+	if path := p.settings.SSH.TrustedUserCAKeys; path != "" {
+		if cas, err = srv.NewCAFile(path); err != nil {
+			return trace.Wrap(err)
+		}
+		log.Infof("Users are trusted whose certificates come from an authority in %s, and no others.", path)
+	}
+	clusterName := p.settings.Auth.ClusterName
+	if p.auth != nil {
+		clusterName = p.auth.ClusterName()
+	}
+	server, err := node.New(node.Config{
+		Emitter:        p.emitter,
+		Unrecorded:     p.emitter.Tally(),
+		AuditMode:      p.settings.AuditMode,
+		CAs:            cas,
+		HostSigners:    host.Signers,
+		HostUUID:       p.hostUUID,
+		ClusterName:    clusterName,
+		SessionProgram: p.sessionProgram,
+		PAM: node.PAM{
+			Enabled:     p.settings.SSH.PAM.Enabled,
+			ServiceName: p.settings.SSH.PAM.ServiceName,
+		},
+		KeepDetached:   p.settings.SSH.KeepDetached,
+		MaxSessions:    p.settings.SSH.MaxSessions,
+		MaxStartups:    p.settings.SSH.MaxStartups,
+		LoginGraceTime: p.settings.SSH.LoginGraceTime,
+		Clock:          p.clock,
+		Log:            log,
+	})
+	if err != nil {
+		return trace.Wrap(err)
+	}
+	if p.auth != nil {
+		announce := func(ctx context.Context) error {
+			return trace.Wrap(p.announce(ctx, p.auth, listener.Addr()))
+		}
+		if err := announce(ctx); err != nil {
+			return trace.Wrap(err)
+		}
+		p.keepCurrent("node", host.refresh, announce)
+	}
+	p.serveSSH("node", NodeSSHReady, server, listener)
+	return nil
+}
+
+// registry is where nodes are registered: auth.Server.
+type registry interface {
+	UpsertNode(context.Context, types.Server) error
+}
+
+// announce registers the node, or renews its registration, for announceTTL.
+func (p *Process) announce(ctx context.Context, registry registry, listener net.Addr) error {
+	server, err := types.NewServerWithLabels(p.hostUUID, types.KindNode, types.ServerSpecV2{
+		Addr:     advertised(listener, p.settings.Proxy.Enabled),
+		Hostname: p.settings.NodeName,
+		Version:  version.Version,
+	}, p.settings.SSH.Labels)
+	if err != nil {
+		return trace.Wrap(err, "describing the node")
+	}
+	server.SetExpiry(p.clock.Now().Add(announceTTL))
+	return trace.Wrap(registry.UpsertNode(ctx, server), "registering the node")
+}

@@ -1,0 +1,383 @@
+// Copyright 2026 The teleport-auditd authors. SPDX-License-Identifier: Apache-2.0
+
+// One session channel: what the client asks for, and the streams between it and
+// the user's process.
+
+package node
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"sync"
+
+	"golang.org/x/crypto/ssh"
+	"golang.org/x/sys/unix"
+
+	"teleport-auditd/lib/srv/session"
+)
+
+const (
+	// Bounds of what a client may set in the environment.
+	maxVariables = 64
+	maxValue     = 4096
+
+	// exitRefused is the exit status of a command that was never run because
+	// the login was refused; ssh itself has the same for a failed connection.
+	exitRefused = 255
+	// exitNotStarted is what a shell answers for a command that cannot be run.
+	exitNotStarted = 126
+)
+
+// channel is one session channel before and after its process has started.
+type channel struct {
+	ssh.Channel
+	conn *connection
+	pty  *session.PTY
+	env  []string
+
+	// started says that the client's one shell, command or subsystem was asked for.
+	started bool
+	// process is nil before it runs. The files of it are closed with closeFiles.
+	process *process
+
+	mu     sync.Mutex
+	closed bool
+}
+
+func (c *connection) serveSession(ch ssh.Channel, requests <-chan *ssh.Request) {
+	s := &channel{Channel: ch, conn: c}
+	// The place in the connection is free when both the channel and its process
+	// are gone, whichever is last.
+	var users sync.WaitGroup
+	users.Add(1)
+	go func() {
+		users.Wait()
+		c.sessions.Add(-1)
+	}()
+	defer users.Done()
+	for r := range requests {
+		ok, run := s.request(r)
+		if r.WantReply {
+			_ = r.Reply(ok, nil)
+		}
+		if run != nil {
+			users.Go(run)
+		}
+	}
+	// The client has closed the channel: the process finds its pipes closed or
+	// its terminal hung up.
+	s.closeFiles()
+	_ = s.Close()
+}
+
+// request carries out one request of the client. run is what goes on after the
+// answer.
+func (s *channel) request(r *ssh.Request) (ok bool, run func()) {
+	switch r.Type {
+	case "env":
+		return s.setEnv(r.Payload), nil
+	case "pty-req":
+		return s.requestPTY(r.Payload), nil
+	case "shell":
+		return s.startProcess(&session.Start{Shell: true})
+	case "exec":
+		var m struct{ Command string }
+		if ssh.Unmarshal(r.Payload, &m) != nil {
+			return false, nil
+		}
+		return s.startProcess(&session.Start{Command: m.Command})
+	case "subsystem":
+		// There is none yet, but a certificate's own command stands for any.
+		var m struct{ Name string }
+		if ssh.Unmarshal(r.Payload, &m) != nil || s.started {
+			return false, nil
+		}
+		if s.conn.Identity.ForceCommand == "" {
+			_, _ = io.WriteString(s.Stderr(), s.lines(noSubsystem(m.Name)))
+			return false, nil
+		}
+		return s.startProcess(&session.Start{Command: m.Name})
+	case "window-change":
+		return s.resize(r.Payload), nil
+	case "signal":
+		var m struct{ Name string }
+		if ssh.Unmarshal(r.Payload, &m) != nil || s.process == nil || s.conn.Identity.ForceCommand != "" {
+			return false, nil
+		}
+		s.conn.login.signal(s.process.id, m.Name)
+		return true, nil
+	}
+	// Agent and X11 forwarding are among these.
+	return false, nil
+}
+
+// noSubsystem says to a client's user what is not there.
+func noSubsystem(name string) string {
+	if name == "sftp" {
+		return "This node has no sftp yet; scp -O copies files without it.\n"
+	}
+	return fmt.Sprintf("This node has no subsystem %.64q.\n", name)
+}
+
+// setEnv takes what a client may set: how its user reads and writes, and
+// nothing that changes what programs do.
+func (s *channel) setEnv(payload []byte) bool {
+	var m struct{ Name, Value string }
+	if ssh.Unmarshal(payload, &m) != nil || len(s.env) >= maxVariables || len(m.Value) > maxValue {
+		return false
+	}
+	if !clientMaySet(m.Name) || strings.ContainsFunc(m.Value, isControl) {
+		return false
+	}
+	s.env = append(s.env, m.Name+"="+m.Value)
+	return true
+}
+
+func isControl(r rune) bool { return r < ' ' || r == 0x7f }
+
+func clientMaySet(name string) bool {
+	switch name {
+	case "LANG", "TZ", "COLORTERM":
+		return true
+	}
+	category, ok := strings.CutPrefix(name, "LC_")
+	return ok && category != "" && len(category) <= 32 && strings.Trim(category, "ABCDEFGHIJKLMNOPQRSTUVWXYZ_") == ""
+}
+
+// requestPTY notes the terminal that the client wants (RFC 4254, section 6.2).
+func (s *channel) requestPTY(payload []byte) bool {
+	var m struct {
+		Term                         string
+		Columns, Rows, Width, Height uint32
+		Modes                        []byte
+	}
+	if ssh.Unmarshal(payload, &m) != nil || !s.conn.Identity.PermitPTY || s.started || s.pty != nil {
+		return false
+	}
+	s.pty = &session.PTY{Term: m.Term, Columns: m.Columns, Rows: m.Rows, Width: m.Width, Height: m.Height, Modes: m.Modes}
+	return true
+}
+
+// resize tells the terminal its new size (RFC 4254, section 6.7).
+func (s *channel) resize(payload []byte) bool {
+	if len(payload) != 16 || s.pty == nil {
+		return false
+	}
+	field := func(i int) uint32 { return binary.BigEndian.Uint32(payload[4*i:]) }
+	s.pty.Columns, s.pty.Rows, s.pty.Width, s.pty.Height = field(0), field(1), field(2), field(3)
+	if s.process == nil {
+		return true
+	}
+	raw, err := s.process.files[0].SyscallConn()
+	if err != nil {
+		return false
+	}
+	size := s.pty.Winsize()
+	failed := raw.Control(func(fd uintptr) { err = unix.IoctlSetWinsize(int(fd), unix.TIOCSWINSZ, &size) })
+	return failed == nil && err == nil
+}
+
+// startProcess starts the channel's one process. What goes wrong the client
+// sees on its standard error, with an exit status.
+func (s *channel) startProcess(m *session.Start) (ok bool, run func()) {
+	if s.started {
+		return false, nil
+	}
+	s.started = true
+	m.PTY, m.Env = s.pty, s.env
+	if force := s.conn.Identity.ForceCommand; force != "" {
+		if !m.Shell && !strings.Contains(m.Command, "\x00") {
+			m.Env = append(m.Env, "SSH_ORIGINAL_COMMAND="+m.Command)
+		}
+		m.Shell, m.Command = false, force
+	}
+	if strings.Contains(m.Command, "\x00") {
+		return true, func() { s.giveUp("a command cannot have a NUL in it\n", exitNotStarted) }
+	}
+	release := s.conn.login.hold()
+	p, err := s.conn.login.start(m)
+	if err == nil {
+		s.process = p
+		return true, func() {
+			defer release()
+			s.serveProcess()
+		}
+	}
+	return true, func() {
+		defer release()
+		s.giveUp(s.explain(err))
+	}
+}
+
+// explain returns what a client hears about a process that was not started.
+func (s *channel) explain(err error) (text string, status uint32) {
+	if refused, ok := errors.AsType[*refusedError](err); ok {
+		return refused.text + "This host refused the login.\n", exitRefused
+	}
+	if failed, ok := errors.AsType[*failedError](err); ok {
+		return failed.text + "\n", exitNotStarted
+	}
+	if errors.Is(err, errEnded) {
+		return "The login has ended.\n", exitRefused
+	}
+	s.conn.log.WithError(err).Error("A process of the user could not be started.")
+	return "This host could not start the session; its log says why.\n", exitRefused
+}
+
+// giveUp ends a channel that got no process.
+func (s *channel) giveUp(text string, status uint32) {
+	_, _ = io.WriteString(s.Stderr(), s.lines(text))
+	s.exitStatus(status)
+	_ = s.CloseWrite()
+	_ = s.Close()
+}
+
+// lines ends lines as the client's terminal needs it, if it has one.
+func (s *channel) lines(text string) string {
+	if s.pty == nil {
+		return text
+	}
+	return strings.ReplaceAll(text, "\n", "\r\n")
+}
+
+func (s *channel) exitStatus(status uint32) {
+	_, _ = s.SendRequest("exit-status", false, ssh.Marshal(struct{ Status uint32 }{status}))
+}
+
+// serveProcess carries the streams until the process has ended and all that it
+// wrote is sent. A process in the background that still holds the pipes keeps
+// the channel open, as with OpenSSH.
+func (s *channel) serveProcess() {
+	p := s.process
+	var output sync.WaitGroup
+	if s.pty != nil {
+		_, _ = io.WriteString(s, s.lines(p.text))
+		master := p.files[0]
+		// The end of the client's input is no hang-up of the terminal.
+		go func() { _ = s.feed(master) }()
+		output.Go(func() { s.pump(s, master) })
+	} else {
+		_, _ = io.WriteString(s.Stderr(), p.text)
+		stdin, stdout, stderr := p.files[0], p.files[1], p.files[2]
+		go func() {
+			err := s.feed(stdin)
+			_ = stdin.Close()
+			if err != nil {
+				// Nobody reads any more. What the client still sends must
+				// not stop its window, which its own requests share.
+				_, _ = io.Copy(io.Discard, s)
+			}
+		}()
+		output.Go(func() { s.pump(s, stdout) })
+		output.Go(func() { s.pump(s.Stderr(), stderr) })
+	}
+	drained := make(chan struct{})
+	go func() {
+		defer close(drained)
+		output.Wait()
+		// The end of the output is not that of the process, and the client
+		// may be waiting for either.
+		_ = s.CloseWrite()
+	}()
+	exit := <-p.exited
+	switch {
+	case exit == nil:
+		// teleport-session was killed, and the process with it.
+		s.exitSignal("KILL", false)
+	case exit.Signal != "":
+		s.exitSignal(exit.Signal, exit.CoreDumped)
+	default:
+		s.exitStatus(exit.Status)
+	}
+	<-drained
+	_ = s.Close()
+	s.closeFiles()
+}
+
+// exitSignal is RFC 4254, section 6.10.
+func (s *channel) exitSignal(name string, coreDumped bool) {
+	_, _ = s.SendRequest("exit-signal", false, ssh.Marshal(struct {
+		Name       string
+		CoreDumped bool
+		Message    string
+		Language   string
+	}{name, coreDumped, "", ""}))
+}
+
+func (s *channel) closeFiles() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed || s.process == nil {
+		return
+	}
+	s.closed = true
+	for _, f := range s.process.files {
+		_ = f.Close()
+	}
+}
+
+// largeBuffer holds as much as one packet of a channel carries.
+const largeBuffer = 32 << 10
+
+var buffers = sync.Pool{New: func() any { return new([largeBuffer]byte) }}
+
+// pump sends what the process writes until nobody can write any more. It holds a
+// buffer only while there is something to read: most sessions are silent.
+func (s *channel) pump(to io.Writer, from *os.File) {
+	raw, err := from.SyscallConn()
+	if err != nil {
+		return
+	}
+	for {
+		var b *[largeBuffer]byte
+		var n int
+		var inner error
+		err := raw.Read(func(fd uintptr) bool {
+			b = buffers.Get().(*[largeBuffer]byte)
+			for {
+				if n, inner = unix.Read(int(fd), b[:]); !errors.Is(inner, unix.EINTR) {
+					break
+				}
+			}
+			if errors.Is(inner, unix.EAGAIN) {
+				buffers.Put(b)
+				return false
+			}
+			return true
+		})
+		// A terminal whose last user is gone answers EIO, which is its end.
+		if err != nil || inner != nil || n == 0 {
+			return
+		}
+		_, err = to.Write(b[:n])
+		buffers.Put(b)
+		if err != nil {
+			return
+		}
+	}
+}
+
+// feed gives the process what the client sends until the client's input ends.
+// The error says that the process takes no more. The buffer starts small: most
+// input is typed.
+func (s *channel) feed(to *os.File) error {
+	b := make([]byte, 1024)
+	for {
+		n, err := s.Read(b)
+		if n > 0 {
+			if _, err := to.Write(b[:n]); err != nil {
+				return err
+			}
+		}
+		if err != nil {
+			return nil
+		}
+		if n == len(b) && n < largeBuffer {
+			b = make([]byte, largeBuffer)
+		}
+	}
+}

@@ -1,0 +1,287 @@
+// Copyright 2026 The teleport-auditd authors. SPDX-License-Identifier: Apache-2.0
+
+// Package node is the SSH server of a host: it lets people in by certificate
+// (lib/srv), and gives each connection a teleport-session, which owns the login
+// and runs the user's processes (lib/srv/session).
+//
+// Most callers need New, Serve and Close:
+//
+//	server, err := node.New(node.Config{
+//		Emitter:        queue,
+//		CAs:            cas,
+//		HostSigners:    func() []ssh.Signer { return signers },
+//		SessionProgram: "/usr/local/bin/teleport-session",
+//	})
+//	if err != nil {
+//		return trace.Wrap(err)
+//	}
+//	defer server.Close()
+//	err = server.Serve(listener)
+//
+// What is recorded of a login that was made comes from its teleport-session,
+// whose thread has the login uid. The node itself records refusals, and the end
+// of a login whose teleport-session was killed.
+package node
+
+import (
+	"context"
+	"net"
+	"path/filepath"
+	"sync/atomic"
+	"time"
+
+	"github.com/gravitational/trace"
+	"github.com/jonboulle/clockwork"
+	"github.com/sirupsen/logrus"
+	"golang.org/x/crypto/ssh"
+
+	"teleport-auditd/lib/auditd"
+	"teleport-auditd/lib/srv"
+	"teleport-auditd/lib/srv/account"
+)
+
+const (
+	// DefaultMaxSessions is how many channels of a connection may run a process
+	// at once where Config leaves it out. OpenSSH has the same.
+	DefaultMaxSessions = 10
+	// DefaultKeepAliveInterval is the time between two questions to the client
+	// whether it is still there. Unanswered as often as keepAliveCount, the
+	// connection is closed.
+	DefaultKeepAliveInterval = 5 * time.Minute
+
+	keepAliveCount = 3
+)
+
+// PAM says whether, and with which stack, PAM has a say in logins.
+type PAM struct {
+	// Enabled runs the stack for every login.
+	Enabled bool
+	// ServiceName is the stack's file in /etc/pam.d.
+	ServiceName string
+}
+
+// Config is what New needs.
+type Config struct {
+	// Emitter takes the node's own events. It must not block.
+	Emitter auditd.Emitter
+	// Unrecorded counts the records of logins that the kernel did not take.
+	// Nil counts them in a Tally that logs to Log.
+	Unrecorded *auditd.Tally
+	// AuditMode is how much a login depends on its record.
+	AuditMode auditd.Mode
+	// CAs knows who may sign user certificates.
+	CAs srv.CAs
+	// HostSigners returns the host's keys and certificates.
+	HostSigners func() []ssh.Signer
+	// HostUUID and ClusterName reach the user's environment.
+	HostUUID, ClusterName string
+	// SessionProgram is the absolute path of teleport-session.
+	SessionProgram string
+	// PAM is off in its zero value.
+	PAM PAM
+	// KeepDetached leaves processes alone at the end of a connection that have
+	// made a session of their own (setsid(2)): daemons, terminal multiplexers.
+	KeepDetached bool
+	// MaxSessions, MaxStartups, LoginGraceTime and KeepAliveInterval have
+	// defaults where they are zero.
+	MaxSessions, MaxStartups          int
+	LoginGraceTime, KeepAliveInterval time.Duration
+	// Clock is the real one where it is nil.
+	Clock clockwork.Clock
+	// Log is logrus's standard logger where it is nil.
+	Log logrus.FieldLogger
+}
+
+// CheckAndSetDefaults fills in what was left out, and says what must not be.
+// What lib/srv checks is left to it.
+func (c *Config) CheckAndSetDefaults() error {
+	mode, err := auditd.ParseMode(string(c.AuditMode))
+	if err != nil {
+		return trace.BadParameter("node.Config: %v", err)
+	}
+	c.AuditMode = mode
+	switch {
+	case !filepath.IsAbs(c.SessionProgram):
+		return trace.BadParameter("node.Config: SessionProgram %q is no absolute path", c.SessionProgram)
+	case c.PAM.Enabled && c.PAM.ServiceName == "":
+		return trace.BadParameter("node.Config: PAM is enabled without a ServiceName")
+	case c.MaxSessions < 0 || c.KeepAliveInterval < 0:
+		return trace.BadParameter("node.Config: negative MaxSessions %d or KeepAliveInterval %v", c.MaxSessions, c.KeepAliveInterval)
+	}
+	if c.MaxSessions == 0 {
+		c.MaxSessions = DefaultMaxSessions
+	}
+	if c.KeepAliveInterval == 0 {
+		c.KeepAliveInterval = DefaultKeepAliveInterval
+	}
+	if c.Clock == nil {
+		c.Clock = clockwork.NewRealClock()
+	}
+	if c.Log == nil {
+		c.Log = logrus.StandardLogger()
+	}
+	if c.Unrecorded == nil {
+		c.Unrecorded = auditd.NewTally(c.Log, c.Clock)
+	}
+	return nil
+}
+
+// Server is a node.
+type Server struct {
+	cfg Config
+	log logrus.FieldLogger
+	srv *srv.Server
+}
+
+// New returns a node that accepts nothing before Serve is called.
+func New(cfg Config) (*Server, error) {
+	if err := cfg.CheckAndSetDefaults(); err != nil {
+		return nil, trace.Wrap(err)
+	}
+	s := &Server{cfg: cfg, log: cfg.Log.WithField("component", "node")}
+	var err error
+	s.srv, err = srv.New(srv.Config{
+		Component:      "node",
+		Emitter:        cfg.Emitter,
+		FailureEvents:  []auditd.EventType{auditd.AuditUserLogin, auditd.AuditUserErr},
+		CAs:            cfg.CAs,
+		HostSigners:    cfg.HostSigners,
+		LookupUID:      lookupUID,
+		Handle:         s.handle,
+		MaxStartups:    cfg.MaxStartups,
+		LoginGraceTime: cfg.LoginGraceTime,
+		Clock:          cfg.Clock,
+		Log:            cfg.Log,
+	})
+	if err != nil {
+		return nil, trace.Wrap(err)
+	}
+	return s, nil
+}
+
+func lookupUID(login string) (uint32, bool, error) {
+	uid, err := account.UID(login)
+	if trace.IsNotFound(err) {
+		return 0, false, nil
+	}
+	return uid, err == nil, trace.Wrap(err)
+}
+
+// Serve accepts connections on l until Shutdown or Close, and returns nil then.
+func (s *Server) Serve(l net.Listener) error { return trace.Wrap(s.srv.Serve(l)) }
+
+// Shutdown stops accepting and waits for the connections to end by themselves,
+// or for ctx.
+func (s *Server) Shutdown(ctx context.Context) error { return trace.Wrap(s.srv.Shutdown(ctx)) }
+
+// Close ends all connections, each with its record, and returns when the last
+// one's processes are gone.
+func (s *Server) Close() error { return trace.Wrap(s.srv.Close()) }
+
+// connection is one client that has proven who it is.
+type connection struct {
+	*srv.Conn
+	server *Server
+	log    logrus.FieldLogger
+	login  *login
+	// noMore is set when the client has said that it opens no more sessions.
+	noMore atomic.Bool
+	// sessions counts the session channels, and those processes that have
+	// outlived theirs.
+	sessions atomic.Int32
+}
+
+func (s *Server) handle(ctx context.Context, conn *srv.Conn) {
+	c := &connection{
+		Conn:   conn,
+		server: s,
+		log: s.log.WithFields(logrus.Fields{
+			"login": conn.Identity.Login,
+			"user":  conn.Identity.TeleportUser,
+			"addr":  conn.RemoteAddr().String(),
+		}),
+	}
+	c.login = newLogin(c)
+	ended := make(chan struct{})
+	defer close(ended)
+	go c.serveRequests()
+	go c.keepAlive(ended)
+	for channel := range conn.Channels {
+		c.open(channel)
+	}
+	c.login.end(ctx)
+}
+
+// open answers the client's wish for a channel.
+func (c *connection) open(channel ssh.NewChannel) {
+	refuse := func(reason ssh.RejectionReason, text string) { _ = channel.Reject(reason, text) }
+	switch channel.ChannelType() {
+	case "session":
+		if c.noMore.Load() {
+			refuse(ssh.Prohibited, "you have said that you open no more sessions")
+			return
+		}
+		if n := c.sessions.Add(1); int(n) > c.server.cfg.MaxSessions {
+			c.sessions.Add(-1)
+			refuse(ssh.ResourceShortage, "too many sessions are open on this connection (max_sessions)")
+			return
+		}
+		ch, requests, err := channel.Accept()
+		if err != nil {
+			c.sessions.Add(-1)
+			return
+		}
+		go c.serveSession(ch, requests)
+	case "direct-tcpip", "direct-streamlocal@openssh.com":
+		refuse(ssh.Prohibited, "this node forwards no connections; use the proxy to jump to a node")
+	case "x11":
+		refuse(ssh.Prohibited, "this node forwards no X11")
+	default:
+		refuse(ssh.UnknownChannelType, "this node knows sessions only")
+	}
+}
+
+// serveRequests answers the client's global requests, its keepalives among them.
+func (c *connection) serveRequests() {
+	for r := range c.Requests {
+		if r.Type == "no-more-sessions@openssh.com" {
+			c.noMore.Store(true)
+		}
+		if r.WantReply {
+			// A client that asks whether we are there takes any answer.
+			_ = r.Reply(false, nil)
+		}
+	}
+}
+
+// keepAlive closes the connection of a client that does not answer any more: its
+// machine may be gone, and its login would never end.
+func (c *connection) keepAlive(ended <-chan struct{}) {
+	ticker := c.server.cfg.Clock.NewTicker(c.server.cfg.KeepAliveInterval)
+	defer ticker.Stop()
+	answered := make(chan struct{}, 1)
+	waiting := 0
+	for {
+		select {
+		case <-ended:
+			return
+		case <-answered:
+			waiting = 0
+		case <-ticker.Chan():
+			if waiting++; waiting > keepAliveCount {
+				c.log.Warnf("The client has not answered for %v: closing its connection.", keepAliveCount*c.server.cfg.KeepAliveInterval)
+				_ = c.Close()
+				return
+			}
+			if waiting > 1 {
+				// The question of the last time is still open.
+				continue
+			}
+			go func() {
+				if _, _, err := c.SendRequest("keepalive@openssh.com", true, nil); err == nil {
+					answered <- struct{}{}
+				}
+			}()
+		}
+	}
+}

@@ -1,0 +1,481 @@
+// Copyright 2026 The teleport-auditd authors. SPDX-License-Identifier: Apache-2.0
+
+// What runs inside teleport-session. The daemon starts it, as root; it acts for
+// one login of one user, and forks that user's processes, which are the only
+// ones that run as the user. It takes requests from the daemon alone. It ends
+// when the daemon closes the socket or dies, and leaves no process of the login
+// behind.
+//
+// Login uid, audit session id, keyring and supplementary groups belong to the
+// thread, and a forked process gets those of the thread that forks. So all of
+// it happens on the main goroutine, which stays on the main thread.
+
+//go:build linux && !386 && !arm && !mips && !mipsle
+
+package session
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"os/signal"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"teleport-auditd/lib/auditd"
+	"teleport-auditd/lib/pam"
+)
+
+const (
+	// hangupGrace is what the user's processes have between SIGHUP and SIGKILL.
+	hangupGrace = 2 * time.Second
+	// killGrace is how long processes may take to die of SIGKILL: one that
+	// waits for a dead file server does not.
+	killGrace = time.Second
+	// maxText is how much of what PAM has to say is kept for the user.
+	maxText = MaxMessage / 2
+	// ttyNone is PAM_TTY where there is no terminal. PAM modules know this word
+	// from OpenSSH.
+	ttyNone = "ssh"
+)
+
+// login is this process: the one login that it owns.
+type login struct {
+	socket int
+	// wake is an eventfd that a signal makes readable.
+	wake       int
+	terminated atomic.Bool
+
+	request *Login
+	root    bool
+	emitter auditd.Emitter
+	mode    auditd.Mode
+	pam     *pam.Transaction
+	pamEnv  []string
+	groups  []uint32
+	tty     string
+	// text is what PAM had to say and nobody was told yet.
+	text strings.Builder
+
+	// channels holds the pids of the processes that run, by channel.
+	channels map[uint32]int
+	// leaders are the pids of all processes that were ever started here, with
+	// whether they still run. Each leads a session (setsid(2)) of its own.
+	leaders map[int]bool
+}
+
+// Run is teleport-session. The caller has locked the main goroutine to the main
+// thread before main began (runtime.LockOSThread in an init function). It
+// returns the exit code: 0, 1 for what went wrong, 2 where it was not the
+// daemon that started it.
+func Run() int {
+	kind, err := unix.GetsockoptInt(Socket, unix.SOL_SOCKET, unix.SO_TYPE)
+	if err != nil || kind != unix.SOCK_SEQPACKET {
+		fmt.Fprintln(os.Stderr, "ERROR: teleport-session is started by teleport for each login; run teleport start instead")
+		return 2
+	}
+	unix.CloseOnExec(Socket)
+	l := &login{
+		socket:   Socket,
+		root:     os.Geteuid() == 0,
+		channels: make(map[uint32]int),
+		leaders:  make(map[int]bool),
+	}
+	if err := l.run(); err != nil {
+		l.note(err.Error())
+		return 1
+	}
+	return 0
+}
+
+func (l *login) run() error {
+	if err := l.watchSignals(); err != nil {
+		return err
+	}
+	// Processes whose parents are gone become ours, so that none is lost.
+	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
+		return fmt.Errorf("becoming the reaper of the login's processes: %w", err)
+	}
+	first, err := l.next()
+	if err != nil || first == nil {
+		return err
+	}
+	second, err := l.next()
+	if err != nil || second == nil {
+		return err
+	}
+	var ok, okStart bool
+	var start *Start
+	l.request, ok = first.(*Login)
+	start, okStart = second.(*Start)
+	if !ok || !okStart {
+		return errMalformed
+	}
+
+	term, refusal := l.logIn(start)
+	if refusal != nil {
+		term.close()
+		return l.refuse(refusal)
+	}
+	defer l.emitter.Close()
+	l.start(start, term)
+	serveErr := l.serve()
+	return errors.Join(serveErr, l.end())
+}
+
+// watchSignals makes every child's end and every request to terminate readable
+// on wake. It also undoes an ignored SIGHUP or SIGINT that the daemon inherited:
+// user processes would inherit it in turn.
+func (l *login) watchSignals() error {
+	wake, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
+	if err != nil {
+		return fmt.Errorf("eventfd: %w", err)
+	}
+	l.wake = wake
+	// Signals of one kind that come together are one, so one place is enough;
+	// each kind has its own, lest many of one leave no room for the other.
+	children, terminate := make(chan os.Signal, 1), make(chan os.Signal, 1)
+	signal.Notify(children, unix.SIGCHLD)
+	signal.Notify(terminate, unix.SIGTERM, unix.SIGHUP, unix.SIGINT)
+	go func() {
+		one := binary.NativeEndian.AppendUint64(nil, 1)
+		for {
+			select {
+			case <-children:
+			case <-terminate:
+				l.terminated.Store(true)
+			}
+			_, _ = unix.Write(wake, one)
+		}
+	}()
+	return nil
+}
+
+// refusal is why a login is not made.
+type refusal struct {
+	// reason is a short word for the record, text is for the user.
+	reason, text string
+	err          error
+}
+
+// logIn does what comes before the login's first process, up to the record.
+func (l *login) logIn(start *Start) (*terminal, *refusal) {
+	r := l.request
+	var err error
+	if l.mode, err = auditd.ParseMode(r.AuditMode); err == nil {
+		l.emitter, err = auditd.New(auditd.Config{Mode: l.mode})
+	}
+	if err != nil {
+		l.emitter = auditd.Discard{}
+		return nil, &refusal{reason: "internal-error", err: err}
+	}
+	if !l.root && r.Account.UID != uint32(os.Geteuid()) {
+		return nil, &refusal{
+			reason: "not-root",
+			text:   "This node runs without root and cannot switch users.\n",
+			err:    fmt.Errorf("teleport runs without root and cannot become %q", r.Account.Name),
+		}
+	}
+	var term *terminal
+	if start.PTY != nil {
+		if term, err = openTerminal(start.PTY, &r.Account, l.root); err != nil {
+			return nil, &refusal{reason: "no-terminal", text: "No terminal could be opened.\n", err: err}
+		}
+		l.tty = term.name
+	}
+	if err := restoreFileLimit(); err != nil {
+		l.note(err.Error())
+	}
+	l.freshAudit()
+	if l.root {
+		// The modules that add groups (pam_group) add to these.
+		if err := setGroups(r.Account.Groups); err != nil {
+			return term, &refusal{reason: "internal-error", err: fmt.Errorf("setting the user's groups: %w", err)}
+		}
+	}
+	if r.PAM.Enabled {
+		if err := l.authorize(); err != nil {
+			return term, l.pamRefusal(err)
+		}
+	}
+	if l.groups, err = getGroups(); err != nil {
+		return term, &refusal{reason: "internal-error", err: fmt.Errorf("reading the user's groups: %w", err)}
+	}
+	fresh := l.setLoginUID()
+	if r.PAM.Enabled {
+		if err := l.openSession(); err != nil {
+			return term, l.pamRefusal(err)
+		}
+	}
+
+	if err := l.emit(auditd.AuditUserLogin, auditd.Success, ""); err != nil && l.mode == auditd.ModeRequired {
+		return term, &refusal{
+			reason: "no-audit-record",
+			text:   "This login cannot be recorded, and the host requires that it is.\n",
+			err:    err,
+		}
+	}
+	ses, err := auditd.ReadSessionID()
+	if err != nil {
+		ses = auditd.UnsetLoginUID
+	}
+	return term, l.sent(&LoggedIn{AuditSession: ses, Fresh: fresh && ses != auditd.UnsetLoginUID, TTY: l.tty})
+}
+
+// sent sends a message of the login's beginning. A daemon that is gone has ended
+// the login, which serve finds out next.
+func (l *login) sent(m Message) *refusal {
+	_ = l.send(m)
+	return nil
+}
+
+// freshAudit clears a login uid that the daemon inherited from whoever started
+// it, which it should not have: the login would otherwise share that person's
+// audit session. A kernel that keeps login uids immutable refuses.
+func (l *login) freshAudit() {
+	if !l.root {
+		return
+	}
+	uid, err := auditd.ReadLoginUID()
+	if err != nil || uid == auditd.UnsetLoginUID {
+		return
+	}
+	if err := auditd.SetLoginUID(auditd.UnsetLoginUID); err != nil {
+		l.note(fmt.Sprintf("this login shares the audit session of whoever started teleport: %v", err))
+	}
+}
+
+// setLoginUID makes the login a new audit session. It comes before the PAM
+// session, so that its records and modules see it, whether or not pam_loginuid
+// is in the stack: that module leaves a login uid alone that is right already.
+func (l *login) setLoginUID() (fresh bool) {
+	if !l.root {
+		return false
+	}
+	err := auditd.SetLoginUID(l.request.Account.UID)
+	if err != nil && !errors.Is(err, auditd.ErrAbsent) {
+		l.note(fmt.Sprintf("the audit trail cannot tell this login's session: %v", err))
+	}
+	return err == nil
+}
+
+func (l *login) authorize() error {
+	r := l.request
+	tty := l.tty
+	if tty == "" {
+		tty = ttyNone
+	}
+	var err error
+	l.pam, err = pam.Start(pam.Config{
+		Service: r.PAM.Service,
+		User:    r.Account.Name,
+		RHost:   addressOf(r.ClientAddr),
+		TTY:     tty,
+		Env: []string{
+			"TELEPORT_USERNAME=" + r.TeleportUser,
+			"TELEPORT_LOGIN=" + r.Account.Name,
+			"TELEPORT_ROLES=" + strings.Join(r.Roles, " "),
+		},
+		Text: l.addText,
+	})
+	if err != nil {
+		return err
+	}
+	return l.pam.Authorize()
+}
+
+func (l *login) openSession() error {
+	if err := l.pam.OpenSession(); err != nil {
+		return err
+	}
+	var err error
+	l.pamEnv, err = l.pam.Environment()
+	return err
+}
+
+func (l *login) pamRefusal(err error) *refusal {
+	reason := "pam"
+	if e, ok := errors.AsType[*pam.Error](err); ok {
+		reason = "pam-" + string(e.Stage)
+	}
+	return &refusal{reason: reason, text: l.takeText(), err: err}
+}
+
+// refuse tells the audit system and the daemon why nobody has logged in.
+func (l *login) refuse(r *refusal) error {
+	var errs []error
+	errs = append(errs,
+		l.emit(auditd.AuditUserLogin, auditd.Failed, r.reason),
+		l.emit(auditd.AuditUserErr, auditd.Failed, r.reason),
+		l.closePAM(),
+		l.emitter.Close(),
+		l.send(&Refused{Reason: r.err.Error(), Text: r.text, Recorded: true}))
+	return errors.Join(errs...)
+}
+
+func (l *login) closePAM() error {
+	if l.pam == nil {
+		return nil
+	}
+	return l.pam.Close()
+}
+
+// emit writes one record of this login. What goes wrong is the daemon's to
+// count.
+func (l *login) emit(event auditd.EventType, result auditd.Result, reason string) error {
+	r := l.request
+	err := l.emitter.Emit(context.Background(), auditd.Event{
+		Type:         event,
+		Result:       result,
+		SystemUser:   r.Account.Name,
+		UID:          &r.Account.UID,
+		TeleportUser: r.TeleportUser,
+		ConnAddress:  r.ClientAddr,
+		TTYName:      l.tty,
+		Reason:       reason,
+	})
+	if err != nil {
+		_ = l.send(&Note{Unrecorded: true, Text: err.Error()})
+	}
+	return err
+}
+
+// addText keeps a line of PAM's for the user.
+func (l *login) addText(s string) {
+	// A message that is too long is not sent at all.
+	room := maxText - l.text.Len()
+	if room <= 0 {
+		return
+	}
+	s = s[:min(len(s), room)]
+	l.text.WriteString(s)
+	if !strings.HasSuffix(s, "\n") {
+		l.text.WriteByte('\n')
+	}
+}
+
+func (l *login) takeText() string {
+	text := l.text.String()
+	l.text.Reset()
+	return text
+}
+
+// serve carries out the daemon's requests until it has no more: it returns nil
+// when the connection has ended, the daemon has died, or somebody asked this
+// process to terminate.
+func (l *login) serve() error {
+	for {
+		m, err := l.next()
+		if err != nil || m == nil {
+			return err
+		}
+		switch m := m.(type) {
+		case *Start:
+			l.open(m)
+		case *Signal:
+			l.signal(m)
+		default:
+			return errMalformed
+		}
+	}
+}
+
+// end ends the processes and tells everybody who must know, whatever fails on
+// the way.
+func (l *login) end() error {
+	err := l.endProcesses()
+	return errors.Join(err,
+		l.emit(auditd.AuditUserEnd, auditd.Success, ""),
+		ignoreGone(l.send(&Ended{})),
+		l.closePAM())
+}
+
+// ignoreGone drops the error of telling a daemon that is gone.
+func ignoreGone(err error) error {
+	if errors.Is(err, unix.EPIPE) || errors.Is(err, unix.ECONNRESET) {
+		return nil
+	}
+	return err
+}
+
+// next returns the daemon's next request, and takes the ends of processes until
+// there is one. It is nil when there will be none: the daemon has closed its end,
+// or somebody asked this process to terminate.
+func (l *login) next() (Message, error) {
+	fds := []unix.PollFd{
+		{Fd: int32(l.socket), Events: unix.POLLIN},
+		{Fd: int32(l.wake), Events: unix.POLLIN},
+	}
+	for {
+		n, err := unix.Poll(fds, -1)
+		if err != nil && !errors.Is(err, unix.EINTR) {
+			return nil, fmt.Errorf("waiting for the daemon: %w", err)
+		}
+		l.reap()
+		if l.terminated.Load() {
+			return nil, nil
+		}
+		if n > 0 && fds[0].Revents != 0 {
+			return l.receive()
+		}
+	}
+}
+
+// receive returns the next message, or nil when the daemon has closed its end.
+func (l *login) receive() (Message, error) {
+	for {
+		n, _, err := unix.Recvfrom(l.socket, nil, unix.MSG_PEEK|unix.MSG_TRUNC)
+		switch {
+		case errors.Is(err, unix.EINTR):
+			continue
+		case errors.Is(err, unix.ECONNRESET), err == nil && n == 0:
+			return nil, nil
+		case err != nil:
+			return nil, fmt.Errorf("receiving from the daemon: %w", err)
+		case n > MaxMessage:
+			return nil, errMalformed
+		}
+		b := make([]byte, n)
+		n, _, err = unix.Recvfrom(l.socket, b, 0)
+		if err != nil {
+			return nil, fmt.Errorf("receiving from the daemon: %w", err)
+		}
+		return Decode(b[:n])
+	}
+}
+
+// send sends a message with descriptors, which stay the caller's to close.
+func (l *login) send(m Message, fds ...int) error {
+	b, err := Encode(m)
+	if err != nil {
+		return err
+	}
+	var rights []byte
+	if len(fds) > 0 {
+		rights = unix.UnixRights(fds...)
+	}
+	for {
+		err := unix.Sendmsg(l.socket, b, rights, nil, unix.MSG_NOSIGNAL)
+		if !errors.Is(err, unix.EINTR) {
+			return err
+		}
+	}
+}
+
+// note puts a line into the daemon's log, if there is one to hear it.
+func (l *login) note(text string) { _ = l.send(&Note{Text: text}) }
+
+// addressOf returns the IP of an IP:port, without zone or mapping.
+func addressOf(s string) string {
+	ap, err := netip.ParseAddrPort(s)
+	if err != nil {
+		return ""
+	}
+	return ap.Addr().Unmap().WithZone("").String()
+}
