@@ -21,11 +21,11 @@ BENCH   ?= .
 
 # sudo has a PATH of its own, in which Go's usual folder is not.
 GO      ?= $(or $(shell command -v go),$(wildcard /usr/local/go/bin/go),go)
-GOFMT    = $(shell $(GO) env GOROOT)/bin/gofmt
+GOFMT    = $(shell $(GO) env GOROOT 2>/dev/null)/bin/gofmt
 export GO GOFMT
 
 # PAM needs cgo: a C compiler and PAM's headers.
-CGO     ?= $(if $(filter 0,$(CGO_ENABLED)),0,$(shell echo '\#include <security/pam_appl.h>' | $$($(GO) env CC) -E - >/dev/null 2>&1 && echo 1 || echo 0))
+CGO     ?= $(if $(filter 0,$(CGO_ENABLED)),0,$(shell echo '\#include <security/pam_appl.h>' | $$($(GO) env CC 2>/dev/null) -E - >/dev/null 2>&1 && echo 1 || echo 0))
 export CGO
 
 # Root may build what another user has checked out: git must not mind, and Go,

@@ -8,6 +8,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"strconv"
 	"time"
@@ -27,6 +28,12 @@ type Members struct {
 	// ended leaves its session to what it started, but its pid may be another
 	// process's by now, with a session that is none of the login's. Nil for any.
 	Leaders map[int]bool
+}
+
+// ownAuditSession keeps the id that everything has whom nobody has logged in to
+// from making all of it a member.
+func (m Members) ownAuditSession() bool {
+	return m.AuditSession != 0 && m.AuditSession != math.MaxUint32
 }
 
 // List returns the pids of the members that live now. Zombies have ended.
