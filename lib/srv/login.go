@@ -139,7 +139,8 @@ func (s *Server) authenticate(c *connection) *Conn {
 func (l *login) handshake(config *ssh.ServerConfig) (conn *Conn, err error) {
 	defer func() {
 		if cause := recover(); cause != nil {
-			l.server.log.Errorf("Authenticating a client at %v panicked: %v\n%s", l.conn.RemoteAddr(), cause, debug.Stack())
+			l.server.log.Errorf("Authenticating a client at %v panicked: %v", l.conn.RemoteAddr(), cause)
+			l.server.log.Debugf("%s", debug.Stack())
 			err = trace.Errorf("authentication panicked")
 			if l.worst.telling != silent {
 				l.worst.reason = reasonInternal

@@ -284,23 +284,38 @@ func (s *Server) accept(conn net.Conn) {
 
 // serve is one connection, from its first byte to its last.
 func (s *Server) serve(c *connection) {
-	defer s.remove(c)
-	defer c.Close()
+	keepAlive(c.Conn)
+	var conn *Conn
 	defer func() {
-		if cause := recover(); cause != nil {
-			s.log.Errorf("A connection from %v has ended, because serving it panicked: %v\n%s", c.RemoteAddr(), cause, debug.Stack())
+		if conn == nil {
+			c.Close()
+			s.remove(c)
 		}
 	}()
-	keepAlive(c.Conn)
-
-	conn := s.authenticate(c)
-	if conn == nil {
-		return
+	defer s.survive(c)
+	if conn = s.authenticate(c); conn != nil {
+		// Authenticating takes a deep stack, which a goroutine would keep as
+		// long as the connection lasts.
+		go s.handle(c, conn)
 	}
+}
+
+func (s *Server) handle(c *connection, conn *Conn) {
+	defer s.remove(c)
+	defer c.Close()
+	defer s.survive(c)
 	// Closing first lets the readers of what is left come to an end.
 	defer discard(conn.Channels, conn.Requests)
 	defer conn.Close()
 	s.cfg.Handle(s.ctx, conn)
+}
+
+// survive, deferred, keeps a panic over one connection from ending the others.
+func (s *Server) survive(c *connection) {
+	if cause := recover(); cause != nil {
+		s.log.Errorf("A connection from %v has ended, because serving it panicked: %v", c.RemoteAddr(), cause)
+		s.log.Debugf("%s", debug.Stack())
+	}
 }
 
 // keepAlive lets the kernel find out within 90 s that a client's host is gone.

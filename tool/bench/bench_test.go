@@ -23,7 +23,7 @@ func BenchmarkTeleport(b *testing.B) {
 		// Records come faster than auditd writes them: room for a block of each
 		// side, and what is left over is waited for.
 		audit := harness.StartAudit(s, harness.AuditConfig{Backlog: 65536})
-		s.run("record", func(s subject) { sendOne(s, audit) })
+		s.run("record", func(s subject) { sendRecords(s, audit) })
 
 		dir := harness.OpenDir(s)
 		programs, err := harness.Build(dir)

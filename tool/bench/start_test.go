@@ -38,7 +38,7 @@ func lifetime(s subject, path string, code int) float64 {
 	s.Helper()
 	cmd := exec.Command(path)
 	// As the daemon starts it.
-	cmd.Env = []string{"GOMAXPROCS=1", "GOGC=off"}
+	cmd.Env = []string{"GOMAXPROCS=1", "GOGC=off", "GOMEMLIMIT=16MiB"}
 	began := time.Now()
 	err := cmd.Run()
 	took := time.Since(began)

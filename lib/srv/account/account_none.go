@@ -23,7 +23,8 @@ func lookup(name string) (*session.Account, error) {
 		return nil, trace.ConvertSystemError(err)
 	}
 	defer f.Close()
-	for s := bufio.NewScanner(f); s.Scan(); {
+	s := bufio.NewScanner(f)
+	for s.Scan() {
 		// name:password:uid:gid:gecos:home:shell (passwd(5))
 		fields := strings.Split(s.Text(), ":")
 		if len(fields) != 7 || fields[0] != name {
@@ -44,6 +45,9 @@ func lookup(name string) (*session.Account, error) {
 			Home:  fields[5],
 			Shell: fields[6],
 		}, nil
+	}
+	if err := s.Err(); err != nil {
+		return nil, trace.Wrap(err, "reading %s", passwdFile)
 	}
 	return nil, trace.NotFound("there is no user %q on this host", name)
 }

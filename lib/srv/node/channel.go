@@ -13,6 +13,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"golang.org/x/crypto/ssh"
 	"golang.org/x/sys/unix"
@@ -52,20 +53,25 @@ func (c *connection) serveSession(ch ssh.Channel, requests <-chan *ssh.Request) 
 	s := &channel{Channel: ch, conn: c}
 	// The place in the connection is free when both the channel and its process
 	// are gone, whichever is last.
-	var users sync.WaitGroup
-	users.Add(1)
-	go func() {
-		users.Wait()
-		c.sessions.Add(-1)
-	}()
-	defer users.Done()
+	var users atomic.Int32
+	users.Store(1)
+	leave := func() {
+		if users.Add(-1) == 0 {
+			c.sessions.Add(-1)
+		}
+	}
+	defer leave()
 	for r := range requests {
 		ok, run := s.request(r)
 		if r.WantReply {
 			_ = r.Reply(ok, nil)
 		}
 		if run != nil {
-			users.Go(run)
+			users.Add(1)
+			go func() {
+				defer leave()
+				run()
+			}()
 		}
 	}
 	// The client has closed the channel: the process finds its pipes closed or
@@ -253,16 +259,20 @@ func (s *channel) exitStatus(status uint32) {
 // the channel open, as with OpenSSH.
 func (s *channel) serveProcess() {
 	p := s.process
-	var output sync.WaitGroup
+	type stream struct {
+		to   io.Writer
+		from *os.File
+	}
+	var outputs []stream
 	if s.pty != nil {
 		_, _ = io.WriteString(s, s.lines(p.text))
 		master := p.files[0]
 		// The end of the client's input is no hang-up of the terminal.
 		go func() { _ = s.feed(master) }()
-		output.Go(func() { s.pump(s, master) })
+		outputs = []stream{{s, master}}
 	} else {
 		_, _ = io.WriteString(s.Stderr(), p.text)
-		stdin, stdout, stderr := p.files[0], p.files[1], p.files[2]
+		stdin := p.files[0]
 		go func() {
 			err := s.feed(stdin)
 			_ = stdin.Close()
@@ -272,17 +282,21 @@ func (s *channel) serveProcess() {
 				_, _ = io.Copy(io.Discard, s)
 			}
 		}()
-		output.Go(func() { s.pump(s, stdout) })
-		output.Go(func() { s.pump(s.Stderr(), stderr) })
+		outputs = []stream{{s, p.files[1]}, {s.Stderr(), p.files[2]}}
 	}
-	drained := make(chan struct{})
-	go func() {
-		defer close(drained)
-		output.Wait()
-		// The end of the output is not that of the process, and the client
-		// may be waiting for either.
-		_ = s.CloseWrite()
-	}()
+	var output sync.WaitGroup
+	var open atomic.Int32
+	open.Store(int32(len(outputs)))
+	for _, o := range outputs {
+		output.Go(func() {
+			s.pump(o.to, o.from)
+			if open.Add(-1) == 0 {
+				// The end of the output is not that of the process, and
+				// the client may be waiting for either.
+				_ = s.CloseWrite()
+			}
+		})
+	}
 	exit := <-p.exited
 	switch {
 	case exit == nil:
@@ -293,7 +307,7 @@ func (s *channel) serveProcess() {
 	default:
 		s.exitStatus(exit.Status)
 	}
-	<-drained
+	output.Wait()
 	_ = s.Close()
 	s.closeFiles()
 }

@@ -27,6 +27,7 @@ import (
 	"context"
 	"net"
 	"path/filepath"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -202,10 +203,8 @@ func (s *Server) handle(ctx context.Context, conn *srv.Conn) {
 		}),
 	}
 	c.login = newLogin(c)
-	ended := make(chan struct{})
-	defer close(ended)
 	go c.serveRequests()
-	go c.keepAlive(ended)
+	defer c.keepAlive()()
 	for channel := range conn.Channels {
 		c.open(channel)
 	}
@@ -254,34 +253,46 @@ func (c *connection) serveRequests() {
 	}
 }
 
-// keepAlive closes the connection of a client that does not answer any more: its
-// machine may be gone, and its login would never end.
-func (c *connection) keepAlive(ended <-chan struct{}) {
-	ticker := c.server.cfg.Clock.NewTicker(c.server.cfg.KeepAliveInterval)
-	defer ticker.Stop()
-	answered := make(chan struct{}, 1)
-	waiting := 0
-	for {
-		select {
-		case <-ended:
+// keepAlive asks the client, from time to time, whether it is there, and closes
+// the connection of one that does not answer any more: its machine may be gone,
+// and its login would never end. It returns what stops it.
+func (c *connection) keepAlive() (stop func()) {
+	interval := c.server.cfg.KeepAliveInterval
+	var mu sync.Mutex
+	var timer clockwork.Timer
+	waiting, stopped := 0, false
+	ask := func() {
+		mu.Lock()
+		if stopped {
+			mu.Unlock()
 			return
-		case <-answered:
-			waiting = 0
-		case <-ticker.Chan():
-			if waiting++; waiting > keepAliveCount {
-				c.log.Warnf("The client has not answered for %v: closing its connection.", keepAliveCount*c.server.cfg.KeepAliveInterval)
-				_ = c.Close()
-				return
-			}
-			if waiting > 1 {
-				// The question of the last time is still open.
-				continue
-			}
-			go func() {
-				if _, _, err := c.SendRequest("keepalive@openssh.com", true, nil); err == nil {
-					answered <- struct{}{}
-				}
-			}()
 		}
+		waiting++
+		first, lost := waiting == 1, waiting > keepAliveCount
+		if !lost {
+			timer.Reset(interval)
+		}
+		mu.Unlock()
+		switch {
+		case lost:
+			c.log.Warnf("The client has not answered for %v: closing its connection.", keepAliveCount*interval)
+			_ = c.Close()
+		case first:
+			// Otherwise the question of the last time is still open.
+			if _, _, err := c.SendRequest("keepalive@openssh.com", true, nil); err == nil {
+				mu.Lock()
+				waiting = 0
+				mu.Unlock()
+			}
+		}
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	timer = c.server.cfg.Clock.AfterFunc(interval, ask)
+	return func() {
+		mu.Lock()
+		defer mu.Unlock()
+		stopped = true
+		timer.Stop()
 	}
 }

@@ -665,9 +665,10 @@ func TestEndOfProcesses(t *testing.T) {
 		{"a message that is not the daemon's to send", func(d *daemon) { d.send(&Ended{}) }, 1},
 		{"a second login", func(d *daemon) { d.send(&Login{}) }, 1},
 	}
-	for _, way := range ways {
-		t.Run(way.name, func(t *testing.T) {
-			eachWay(t, func(t *testing.T, u sessiontest.User, change ...func(*exec.Cmd)) {
+	eachWay(t, func(t *testing.T, u sessiontest.User, change ...func(*exec.Cmd)) {
+		for _, way := range ways {
+			t.Run(way.name, func(t *testing.T) {
+				t.Parallel()
 				d := startProgram(t, change...)
 				d.send(loginOf(u))
 				pids := d.startStubborn()
@@ -684,8 +685,8 @@ func TestEndOfProcesses(t *testing.T) {
 				require.Equal(t, way.code, d.exitCode())
 				require.True(t, slices.ContainsFunc(d.messages, func(m Message) bool { _, ok := m.(*Ended); return ok }), "%v", d.told())
 			})
-		})
-	}
+		}
+	})
 }
 
 func TestKeepDetached(t *testing.T) {
@@ -852,10 +853,10 @@ func TestLoginUID(t *testing.T) {
 
 func TestPAM(t *testing.T) {
 	u := sessiontest.NewUser(t)
-	dir := t.TempDir()
+	dir := sessiontest.OpenDir(t) // pam_motd reads as the user
 	file := func(name, text string) string {
 		path := filepath.Join(dir, name)
-		require.NoError(t, os.WriteFile(path, []byte(text), 0o600))
+		require.NoError(t, os.WriteFile(path, []byte(text), 0o644))
 		return path
 	}
 	log := filepath.Join(dir, "log")

@@ -16,14 +16,11 @@ package session
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"net/netip"
 	"os"
-	"os/signal"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -48,9 +45,10 @@ const (
 // login is this process: the one login that it owns.
 type login struct {
 	socket int
-	// wake is an eventfd that a signal makes readable.
+	// wake is an eventfd that a signal makes readable: the end of a child, or a
+	// request to terminate, of which terminated tells.
 	wake       int
-	terminated atomic.Bool
+	terminated func() bool
 
 	request *Login
 	root    bool
@@ -95,7 +93,11 @@ func Run() int {
 }
 
 func (l *login) run() error {
-	if err := l.watchSignals(); err != nil {
+	var err error
+	if l.wake, err = unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK); err != nil {
+		return fmt.Errorf("eventfd: %w", err)
+	}
+	if l.terminated, err = watchSignals(l.wake); err != nil {
 		return err
 	}
 	// Processes whose parents are gone become ours, so that none is lost.
@@ -119,6 +121,7 @@ func (l *login) run() error {
 	}
 
 	term, refusal := l.logIn(start)
+	trimMemory()
 	if refusal != nil {
 		term.close()
 		return l.refuse(refusal)
@@ -127,34 +130,6 @@ func (l *login) run() error {
 	l.start(start, term)
 	serveErr := l.serve()
 	return errors.Join(serveErr, l.end())
-}
-
-// watchSignals makes every child's end and every request to terminate readable
-// on wake. It also undoes an ignored SIGHUP or SIGINT that the daemon inherited:
-// user processes would inherit it in turn.
-func (l *login) watchSignals() error {
-	wake, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
-	if err != nil {
-		return fmt.Errorf("eventfd: %w", err)
-	}
-	l.wake = wake
-	// Signals of one kind that come together are one, so one place is enough;
-	// each kind has its own, lest many of one leave no room for the other.
-	children, terminate := make(chan os.Signal, 1), make(chan os.Signal, 1)
-	signal.Notify(children, unix.SIGCHLD)
-	signal.Notify(terminate, unix.SIGTERM, unix.SIGHUP, unix.SIGINT)
-	go func() {
-		one := binary.NativeEndian.AppendUint64(nil, 1)
-		for {
-			select {
-			case <-children:
-			case <-terminate:
-				l.terminated.Store(true)
-			}
-			_, _ = unix.Write(wake, one)
-		}
-	}()
-	return nil
 }
 
 // refusal is why a login is not made.
@@ -418,7 +393,7 @@ func (l *login) next() (Message, error) {
 			return nil, fmt.Errorf("waiting for the daemon: %w", err)
 		}
 		l.reap()
-		if l.terminated.Load() {
+		if l.terminated() {
 			return nil, nil
 		}
 		if n > 0 && fds[0].Revents != 0 {

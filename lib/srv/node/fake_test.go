@@ -1,0 +1,79 @@
+// Copyright 2026 The teleport-auditd authors. SPDX-License-Identifier: Apache-2.0
+
+package node_test
+
+import (
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"teleport-auditd/lib/srv/session"
+)
+
+// playSession is a teleport-session that misbehaves as the first command says.
+// The test's own program is it where it was started as one, which it tells.
+func playSession() bool {
+	kind, err := unix.GetsockoptInt(session.Socket, unix.SOL_SOCKET, unix.SO_TYPE)
+	if err != nil || kind != unix.SOCK_SEQPACKET {
+		return false
+	}
+	receive := func() session.Message {
+		b := make([]byte, session.MaxMessage)
+		n, _, err := unix.Recvfrom(session.Socket, b, 0)
+		if err != nil || n == 0 {
+			return nil
+		}
+		m, err := session.Decode(b[:n])
+		if err != nil {
+			os.Exit(1)
+		}
+		return m
+	}
+	send := func(messages ...session.Message) {
+		for _, m := range messages {
+			b, err := session.Encode(m)
+			if err != nil || unix.Sendto(session.Socket, b, unix.MSG_NOSIGNAL, nil) != nil {
+				os.Exit(1)
+			}
+		}
+	}
+	receive()
+	start, ok := receive().(*session.Start)
+	if !ok {
+		return true
+	}
+	loggedIn := &session.LoggedIn{AuditSession: 4294967295, TTY: "/dev/pts/77"}
+	switch start.Command {
+	case "die before the login":
+		os.Exit(1)
+	case "die after the login":
+		send(loggedIn)
+		os.Exit(1)
+	case "no descriptors":
+		send(loggedIn, &session.Started{ID: start.ID, PID: 1 << 30})
+	case "garbage":
+		send(loggedIn)
+		_ = unix.Sendto(session.Socket, []byte("garbage"), unix.MSG_NOSIGNAL, nil)
+	case "chatter":
+		send(loggedIn)
+		_ = unix.Sendto(session.Socket, []byte("garbage"), unix.MSG_NOSIGNAL, nil)
+		for range 2000 {
+			send(&session.Note{Text: "blah"})
+		}
+	case "answers to nobody":
+		send(loggedIn,
+			&session.Started{ID: 99, PID: 1 << 30}, &session.Failed{ID: 99}, &session.Exited{ID: 99},
+			&session.Login{}, &session.Failed{ID: start.ID, Text: "but this is for you"})
+	case "stop":
+		send(loggedIn, &session.Failed{ID: start.ID, Text: "stopped"})
+		_ = unix.Kill(os.Getpid(), unix.SIGSTOP)
+	case "never end":
+		send(loggedIn, &session.Failed{ID: start.ID, Text: "never"})
+		time.Sleep(time.Hour)
+	}
+	for receive() != nil {
+	}
+	send(&session.Ended{})
+	return true
+}

@@ -1,0 +1,81 @@
+// Copyright 2026 The teleport-auditd authors. SPDX-License-Identifier: Apache-2.0
+
+//go:build linux && cgo
+
+package session
+
+/*
+#include <errno.h>
+#include <signal.h>
+#include <stdint.h>
+#include <sys/mman.h>
+#include <unistd.h>
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
+
+static int wakeFD;
+static volatile sig_atomic_t terminate;
+
+static void wake(int sig) {
+	int saved = errno;
+	uint64_t one = 1;
+	if (sig != SIGCHLD)
+		terminate = 1;
+	// It fails only where so many were written that it is readable anyway.
+	ssize_t n = write(wakeFD, &one, sizeof one);
+	(void)n;
+	errno = saved;
+}
+
+// SA_ONSTACK, since Go's threads have small stacks (os/signal, "Go programs that
+// use cgo").
+static int watch(int fd) {
+	static const int signals[] = {SIGCHLD, SIGTERM, SIGHUP, SIGINT};
+	struct sigaction action = {.sa_handler = wake, .sa_flags = SA_ONSTACK | SA_RESTART};
+	wakeFD = fd;
+	sigfillset(&action.sa_mask);
+	for (unsigned i = 0; i < sizeof signals / sizeof *signals; i++)
+		if (sigaction(signals[i], &action, 0) != 0)
+			return errno;
+	return 0;
+}
+
+static int terminated(void) { return terminate; }
+
+// What modules leave behind: freed memory, and a stack that they have run deep.
+// What lies below the running function's frame is dead; two pages are left for
+// the call of madvise itself. Where the stack ends earlier, its rest is done.
+static void trim(void) {
+#ifdef __GLIBC__
+	malloc_trim(0);
+#endif
+	uintptr_t page = sysconf(_SC_PAGESIZE), deep = 64 * page;
+	uintptr_t here = (uintptr_t)__builtin_frame_address(0) & ~(page - 1);
+	madvise((void *)(here - deep), deep - 2 * page, MADV_DONTNEED);
+}
+*/
+import "C"
+
+import (
+	"fmt"
+	"syscall"
+)
+
+// watchSignals makes every end of a child and every request to terminate
+// readable on wake, an eventfd, and returns what tells of the latter. It also
+// undoes an ignored SIGHUP or SIGINT that the daemon inherited, which user
+// processes would inherit in turn.
+//
+// The handlers are C's because os/signal keeps three threads busy, which cost
+// each idle login 86 KiB.
+func watchSignals(wake int) (terminated func() bool, err error) {
+	if errno := C.watch(C.int(wake)); errno != 0 {
+		return nil, fmt.Errorf("watching signals: %w", syscall.Errno(errno))
+	}
+	return func() bool { return C.terminated() != 0 }, nil
+}
+
+// trimMemory gives back what PAM's modules have left: each idle login keeps it
+// otherwise.
+func trimMemory() { C.trim() }
