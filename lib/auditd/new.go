@@ -111,9 +111,14 @@ func New(cfg Config) (Emitter, error) {
 		return Discard{}, nil
 	}
 	f := &follower{cfg: cfg, netlink: newNetlink(cfg.Dial, cfg.Executable), stop: make(chan struct{})}
-	why, _ := f.look()
+	var why error
+	// Where nobody hears what was picked, the first event finds out. That spares
+	// a process that writes a few records and ends a wait for the kernel.
+	if cfg.Log != nil || cfg.Poll > 0 {
+		why, _ = f.look()
+		f.logPick(why)
+	}
 	f.why.Store(&why)
-	f.logPick(why)
 	if cfg.Poll > 0 {
 		go f.poll(cfg.Clock.NewTicker(cfg.Poll))
 	}

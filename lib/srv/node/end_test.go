@@ -86,6 +86,8 @@ func TestCloseEndsEverything(t *testing.T) {
 		pids = append(append(pids, family...), teleportSession)
 	}
 	idle := h.login()
+	_, _, err := idle.SendRequest("ping", true, nil)
+	require.NoError(t, err, "the node has let it in as well")
 	start := time.Now()
 	require.NoError(t, h.server.Close())
 	require.Less(t, time.Since(start), 8*time.Second)
