@@ -74,7 +74,8 @@ func appendUntrusted(dst []byte, s string) []byte {
 		return append(dst, '?')
 	}
 	for i := 0; i < len(s); i++ {
-		if c := s[i]; c < 0x21 || c > 0x7e || strings.IndexByte(`"'\=?(`, c) >= 0 {
+		switch c := s[i]; {
+		case c < 0x21, c > 0x7e, c == '"', c == '\'', c == '\\', c == '=', c == '?', c == '(':
 			return appendHex(dst, s)
 		}
 	}

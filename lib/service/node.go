@@ -64,7 +64,7 @@ func (p *Process) warnOfLimits(euid int, loginUID func() (uint32, error)) {
 	case err != nil:
 		log.Debugf("The login uid of this process cannot be read: %v.", err)
 	case uid != auditd.UnsetLoginUID:
-		log.Warnf("The login uid of this process is set, to %d, so audit records will not have session ids of their own: teleport was started from a login. Start it as a systemd service; cat /proc/%d/loginuid must say %d.", uid, os.Getpid(), uint32(auditd.UnsetLoginUID))
+		log.Warnf("The login uid of this process is set, to %d: teleport was started from a login, and its records of refused users will name that login and its session. Where login uids are immutable, every login will. Start it as a systemd service; cat /proc/%d/loginuid must say %d.", uid, os.Getpid(), uint32(auditd.UnsetLoginUID))
 	}
 }
 

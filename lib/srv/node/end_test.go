@@ -287,7 +287,7 @@ func TestPAMText(t *testing.T) {
 
 // TestLeaks: a daemon lives for months.
 func TestLeaks(t *testing.T) {
-	h := newHost(t)
+	h := newFastHost(t)
 	descriptors := func() int {
 		entries, err := os.ReadDir("/proc/self/fd")
 		require.NoError(t, err)
@@ -346,7 +346,7 @@ func children(t *testing.T) (pids []string) {
 // TestManyAtOnce: logins do not mix.
 func TestManyAtOnce(t *testing.T) {
 	t.Parallel()
-	h := newHost(t)
+	h := newFastHost(t)
 	results := make(chan error, 20)
 	for i := range 20 {
 		go func() {

@@ -20,8 +20,8 @@ type Members struct {
 	// Ancestor is a process that adopts the orphans among its descendants
 	// (PR_SET_CHILD_SUBREAPER): members descend from it. 0 for any.
 	Ancestor int
-	// AuditSession is the ses that only this login has: members are in it. 0
-	// for any.
+	// AuditSession is the ses that only this login has: members are in it. 0,
+	// and 4294967295, which is no login's, for any.
 	AuditSession uint32
 	// Leaders have led the sessions (setsid(2)) of the login: members are in
 	// one of them. The value says whether the leader still runs. One that has
@@ -30,14 +30,12 @@ type Members struct {
 	Leaders map[int]bool
 }
 
-// ownAuditSession keeps the id that everything has whom nobody has logged in to
-// from making all of it a member.
-func (m Members) ownAuditSession() bool {
-	return m.AuditSession != 0 && m.AuditSession != math.MaxUint32
-}
-
 // List returns the pids of the members that live now. Zombies have ended.
 func (m Members) List() ([]int, error) {
+	if m.AuditSession == math.MaxUint32 {
+		// All have it that belong to no login.
+		m.AuditSession = 0
+	}
 	if m.Ancestor == 0 && m.AuditSession == 0 && m.Leaders == nil {
 		return nil, nil
 	}

@@ -104,6 +104,8 @@ func TestMembers(t *testing.T) {
 	list(Members{Ancestor: pids["leader"], Leaders: map[int]bool{pids["leader"]: true}}, "parent")
 	list(Members{Leaders: map[int]bool{pids["leader"]: false}})
 	list(Members{AuditSession: 4294967294})
+	list(Members{AuditSession: 4294967295})
+	list(Members{AuditSession: 4294967295, Leaders: map[int]bool{pids["detached"]: true}}, "detached")
 	list(Members{AuditSession: 4294967294, Leaders: map[int]bool{pids["leader"]: true}})
 
 	// The leader's session outlives it.

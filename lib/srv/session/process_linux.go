@@ -374,6 +374,9 @@ func (l *login) endProcesses() error {
 	}
 	killAt := time.Now().Add(hangupGrace)
 	giveUpAt := killAt.Add(killGrace)
+	// Each end of a process cuts the wait short. Looking at all processes of the
+	// host costs more the more logins end at once.
+	wait := 10 * time.Millisecond
 	for first := true; ; first = false {
 		if !l.reap() {
 			return nil
@@ -395,14 +398,19 @@ func (l *login) endProcesses() error {
 			signalAll(pids, unix.SIGHUP)
 			signalAll(pids, unix.SIGCONT)
 		}
-		l.pause(20 * time.Millisecond)
+		if now.Before(killAt) {
+			l.pause(min(wait, killAt.Sub(now)))
+		} else {
+			l.pause(wait)
+		}
+		wait = min(2*wait, 250*time.Millisecond)
 	}
 }
 
 // pause waits until a process has ended, for d at most.
 func (l *login) pause(d time.Duration) {
 	fds := []unix.PollFd{{Fd: int32(l.wake), Events: unix.POLLIN}}
-	_, _ = unix.Poll(fds, int(d.Milliseconds()))
+	_, _ = unix.Poll(fds, int(d.Milliseconds())+1)
 }
 
 func signalAll(pids []int, sig unix.Signal) {

@@ -52,7 +52,7 @@ type daemon struct {
 	messages []Message
 	// files are the descriptors that came with each Started.
 	files  map[uint32][]*os.File
-	waited chan error
+	waited chan struct{}
 }
 
 // startProgram runs teleport-session. change alters the command before it starts.
@@ -74,8 +74,11 @@ func startProgram(t *testing.T, change ...func(*exec.Cmd)) *daemon {
 		f(cmd)
 	}
 	require.NoError(t, cmd.Start())
-	d := &daemon{t: t, cmd: cmd, conn: conn.(*net.UnixConn), files: make(map[uint32][]*os.File), waited: make(chan error, 1)}
-	go func() { d.waited <- cmd.Wait() }()
+	d := &daemon{t: t, cmd: cmd, conn: conn.(*net.UnixConn), files: make(map[uint32][]*os.File), waited: make(chan struct{})}
+	go func() {
+		defer close(d.waited)
+		_ = cmd.Wait() // its ProcessState says more
+	}()
 	t.Cleanup(func() {
 		d.conn.Close()
 		for _, files := range d.files {
@@ -213,7 +216,6 @@ func (d *daemon) exitCode() int {
 	case <-time.After(sessiontest.Patience):
 		d.t.Fatal("teleport-session does not end")
 	}
-	d.waited <- nil
 	return d.cmd.ProcessState.ExitCode()
 }
 
