@@ -94,6 +94,8 @@ type login struct {
 	acceptedLogin string
 	// identity is set where authentication succeeded.
 	identity Identity
+	// first is the login that was asked for first.
+	first string
 }
 
 // authenticate lets the client prove who it is. It returns nil where the client
@@ -169,6 +171,7 @@ func (l *login) refuse(f failure) error {
 
 // asked hears of the first request.
 func (l *login) asked(meta ssh.ConnMetadata) (banner string) {
+	l.first = meta.User()
 	l.note(failure{telling: noCertificate, login: meta.User(), reason: reasonNoCertificate})
 	return ""
 }
@@ -178,7 +181,7 @@ func (l *login) asked(meta ssh.ConnMetadata) (banner string) {
 func (l *login) attempted(meta ssh.ConnMetadata, method string, err error) {
 	var known *failure
 	switch {
-	case err == nil:
+	case err == nil, l.otherLogin(meta):
 	case errors.As(err, &known):
 		// Again, since x/crypto/ssh remembers what it was told of a key.
 		l.note(*known)
@@ -189,11 +192,25 @@ func (l *login) attempted(meta ssh.ConnMetadata, method string, err error) {
 	}
 }
 
+// otherLogin ends a connection that asks for another login than at first, as
+// OpenSSH's server does. One connection is one refusal in the audit trail, so the
+// second name would hide the first.
+func (l *login) otherLogin(meta ssh.ConnMetadata) bool {
+	if meta.User() == l.first {
+		return false
+	}
+	l.conn.Close()
+	return true
+}
+
 // keyOffered decides whether a key may be proven: only where a trusted authority
 // signed its certificate. What depends on the person is for keyProven, so that
 // a failure names nobody who was not there.
 func (l *login) keyOffered(meta ssh.ConnMetadata, key ssh.PublicKey) (*ssh.Permissions, error) {
 	l.accepted = false
+	if l.otherLogin(meta) {
+		return nil, &l.worst
+	}
 	cert, ok := key.(*ssh.Certificate)
 	if !ok {
 		return nil, l.refuse(failure{telling: plainKey, login: meta.User(), reason: reasonPlainKey})
@@ -208,6 +225,9 @@ func (l *login) keyOffered(meta ssh.ConnMetadata, key ssh.PublicKey) (*ssh.Permi
 
 // keyProven decides whether the certificate lets its owner, who is there, log in.
 func (l *login) keyProven(meta ssh.ConnMetadata, key ssh.PublicKey, permissions *ssh.Permissions, _ string) (*ssh.Permissions, error) {
+	if l.otherLogin(meta) {
+		return nil, &l.worst
+	}
 	cert, ok := key.(*ssh.Certificate)
 	if !ok {
 		return nil, l.refuse(failure{telling: plainKey, login: meta.User(), reason: reasonPlainKey})

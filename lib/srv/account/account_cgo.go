@@ -52,12 +52,12 @@ func getpwnam(name string, cname *C.char, size int) (*session.Account, syscall.E
 	case 0:
 	case syscall.ENOENT, syscall.ESRCH, syscall.EBADF, syscall.EPERM:
 		// What some name services say for not found, as the man page lists it.
-		return nil, 0
+		result = nil
 	default:
 		return nil, errno
 	}
 	if result == nil {
-		return nil, 0
+		return nil, readable()
 	}
 	return &session.Account{
 		Name:  C.GoString(pwd.pw_name),
@@ -66,4 +66,18 @@ func getpwnam(name string, cname *C.char, size int) (*session.Account, syscall.E
 		Home:  C.GoString(pwd.pw_dir),
 		Shell: C.GoString(pwd.pw_shell),
 	}, 0
+}
+
+// readable tells whether "not found" can be believed: name services also say it
+// when this process has no descriptor left to open their files with.
+func readable() syscall.Errno {
+	fd, err := syscall.Open("/etc/passwd", syscall.O_RDONLY|syscall.O_CLOEXEC, 0)
+	if err == nil {
+		_ = syscall.Close(fd)
+	}
+	switch err {
+	case syscall.EMFILE, syscall.ENFILE, syscall.ENOMEM:
+		return err.(syscall.Errno)
+	}
+	return 0
 }

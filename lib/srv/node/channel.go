@@ -25,6 +25,9 @@ const (
 	// Bounds of what a client may set in the environment.
 	maxVariables = 64
 	maxValue     = 4096
+	// maxLater bounds the requests that wait for a process to start. OpenSSH's
+	// client sends a handful.
+	maxLater = 128
 
 	// exitRefused is the exit status of a command that was never run because
 	// the login was refused; ssh itself has the same for a failed connection.
@@ -61,17 +64,62 @@ func (c *connection) serveSession(ch ssh.Channel, requests <-chan *ssh.Request) 
 		}
 	}
 	defer leave()
-	for r := range requests {
-		ok, run := s.request(r)
+	answer := func(r *ssh.Request, ok bool) {
 		if r.WantReply {
 			_ = r.Reply(ok, nil)
 		}
-		if run != nil {
-			users.Add(1)
-			go func() {
-				defer leave()
-				run()
-			}()
+	}
+	// Requests are read whatever else is waited for: the connection delivers
+	// nothing, not even its end, while one of them is not taken. They are
+	// answered in their order, so those after one that takes a while wait for it.
+	var working chan outcome
+	var request *ssh.Request
+	var later []*ssh.Request
+	carryOut := func(r *ssh.Request) {
+		ok, work := s.request(r)
+		if work == nil {
+			answer(r, ok)
+			return
+		}
+		done := make(chan outcome, 1)
+		request, working = r, done
+		c.spawn(func() {
+			// A panic in it must not keep this channel waiting.
+			defer close(done)
+			done <- work()
+		})
+	}
+	flooded := false
+	for requests != nil || working != nil {
+		select {
+		case r, ok := <-requests:
+			switch {
+			case !ok:
+				requests = nil
+			case working == nil:
+				carryOut(r)
+			case len(later) < maxLater:
+				later = append(later, r)
+			case !flooded:
+				flooded = true
+				c.log.Warnf("The client has sent more than %d requests on one channel at once: closing it.", maxLater)
+				_ = s.Close()
+			}
+		case o := <-working:
+			working = nil
+			answer(request, o.ok)
+			if o.run != nil {
+				users.Add(1)
+				c.spawn(func() {
+					defer leave()
+					o.run()
+				})
+			}
+			for working == nil && len(later) > 0 {
+				r := later[0]
+				later = later[1:]
+				carryOut(r)
+			}
 		}
 	}
 	// The client has closed the channel: the process finds its pipes closed or
@@ -80,22 +128,28 @@ func (c *connection) serveSession(ch ssh.Channel, requests <-chan *ssh.Request) 
 	_ = s.Close()
 }
 
-// request carries out one request of the client. run is what goes on after the
-// answer.
-func (s *channel) request(r *ssh.Request) (ok bool, run func()) {
+// outcome is the answer to a request, and what goes on after it.
+type outcome struct {
+	ok  bool
+	run func()
+}
+
+// request carries out one request of the client, or returns what is to be done
+// for it where that takes a while.
+func (s *channel) request(r *ssh.Request) (ok bool, work func() outcome) {
 	switch r.Type {
 	case "env":
 		return s.setEnv(r.Payload), nil
 	case "pty-req":
 		return s.requestPTY(r.Payload), nil
 	case "shell":
-		return s.startProcess(&session.Start{Shell: true})
+		return s.start(&session.Start{Shell: true})
 	case "exec":
 		var m struct{ Command string }
 		if ssh.Unmarshal(r.Payload, &m) != nil {
 			return false, nil
 		}
-		return s.startProcess(&session.Start{Command: m.Command})
+		return s.start(&session.Start{Command: m.Command})
 	case "subsystem":
 		// There is none yet, but a certificate's own command stands for any.
 		var m struct{ Name string }
@@ -103,10 +157,13 @@ func (s *channel) request(r *ssh.Request) (ok bool, run func()) {
 			return false, nil
 		}
 		if s.conn.Identity.ForceCommand == "" {
-			_, _ = io.WriteString(s.Stderr(), s.lines(noSubsystem(m.Name)))
-			return false, nil
+			text := s.lines(noSubsystem(m.Name))
+			return false, func() outcome {
+				_, _ = io.WriteString(s.Stderr(), text)
+				return outcome{}
+			}
 		}
-		return s.startProcess(&session.Start{Command: m.Name})
+		return s.start(&session.Start{Command: m.Name})
 	case "window-change":
 		return s.resize(r.Payload), nil
 	case "signal":
@@ -187,9 +244,8 @@ func (s *channel) resize(payload []byte) bool {
 	return failed == nil && err == nil
 }
 
-// startProcess starts the channel's one process. What goes wrong the client
-// sees on its standard error, with an exit status.
-func (s *channel) startProcess(m *session.Start) (ok bool, run func()) {
+// start takes the channel's one request for a process.
+func (s *channel) start(m *session.Start) (ok bool, work func() outcome) {
 	if s.started {
 		return false, nil
 	}
@@ -201,19 +257,26 @@ func (s *channel) startProcess(m *session.Start) (ok bool, run func()) {
 		}
 		m.Shell, m.Command = false, force
 	}
+	return true, func() outcome { return outcome{ok: true, run: s.startProcess(m)} }
+}
+
+// startProcess starts the channel's process, and returns what goes on after the
+// client has its answer. What goes wrong the client sees on its standard error,
+// with an exit status.
+func (s *channel) startProcess(m *session.Start) (run func()) {
 	if strings.Contains(m.Command, "\x00") {
-		return true, func() { s.giveUp("a command cannot have a NUL in it\n", exitNotStarted) }
+		return func() { s.giveUp("a command cannot have a NUL in it\n", exitNotStarted) }
 	}
 	release := s.conn.login.hold()
 	p, err := s.conn.login.start(m)
 	if err == nil {
 		s.process = p
-		return true, func() {
+		return func() {
 			defer release()
 			s.serveProcess()
 		}
 	}
-	return true, func() {
+	return func() {
 		defer release()
 		s.giveUp(s.explain(err))
 	}
@@ -268,12 +331,12 @@ func (s *channel) serveProcess() {
 		_, _ = io.WriteString(s, s.lines(p.text))
 		master := p.files[0]
 		// The end of the client's input is no hang-up of the terminal.
-		go func() { _ = s.feed(master) }()
+		s.conn.spawn(func() { _ = s.feed(master) })
 		outputs = []stream{{s, master}}
 	} else {
 		_, _ = io.WriteString(s.Stderr(), p.text)
 		stdin := p.files[0]
-		go func() {
+		s.conn.spawn(func() {
 			err := s.feed(stdin)
 			_ = stdin.Close()
 			if err != nil {
@@ -281,7 +344,7 @@ func (s *channel) serveProcess() {
 				// not stop its window, which its own requests share.
 				_, _ = io.Copy(io.Discard, s)
 			}
-		}()
+		})
 		outputs = []stream{{s, p.files[1]}, {s.Stderr(), p.files[2]}}
 	}
 	var output sync.WaitGroup
@@ -289,6 +352,7 @@ func (s *channel) serveProcess() {
 	open.Store(int32(len(outputs)))
 	for _, o := range outputs {
 		output.Go(func() {
+			defer s.conn.survive()
 			s.pump(o.to, o.from)
 			if open.Add(-1) == 0 {
 				// The end of the output is not that of the process, and

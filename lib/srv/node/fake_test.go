@@ -4,6 +4,7 @@ package node_test
 
 import (
 	"os"
+	"strconv"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -69,7 +70,7 @@ func playSession() bool {
 		send(loggedIn, &session.Failed{ID: start.ID, Text: "stopped"})
 		_ = unix.Kill(os.Getpid(), unix.SIGSTOP)
 	case "never end":
-		send(loggedIn, &session.Failed{ID: start.ID, Text: "never"})
+		send(loggedIn, &session.Failed{ID: start.ID, Text: strconv.Itoa(os.Getpid())})
 		time.Sleep(time.Hour)
 	}
 	for receive() != nil {

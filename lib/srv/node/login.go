@@ -27,6 +27,12 @@ const (
 	// endTimeout bounds how long the daemon waits, when it ends itself, for a
 	// login to end. teleport-session goes on without it.
 	endTimeout = 8 * time.Second
+	// continueInterval is the time between two tries to wake a teleport-session
+	// that was stopped.
+	continueInterval = time.Second
+	// hangTimeout bounds how long a login takes to end while the daemon lives.
+	// PAM modules that talk to a server take their time.
+	hangTimeout = time.Minute
 	// killTimeout bounds how long processes may take to die of SIGKILL.
 	killTimeout = time.Second
 	// tellTimeout bounds how long a client may take to hear what became of its
@@ -227,7 +233,7 @@ func (l *login) run() error {
 		return trace.Wrap(err, "starting %s", cfg.SessionProgram)
 	}
 	l.socket, l.teleportSession = ours, cmd.Process
-	go l.listen(cmd)
+	l.conn.spawn(func() { l.listen(cmd) })
 	if err := l.write(hello); err != nil {
 		return trace.Wrap(err, "telling teleport-session whose login it is")
 	}
@@ -291,17 +297,33 @@ func (l *login) end(ctx context.Context) {
 		return
 	}
 	_ = socket.CloseWrite()
-	// Whoever has stopped it does not keep the login from ending.
-	_ = l.teleportSession.Signal(syscall.SIGCONT)
-	select {
-	case <-l.done:
-		return
-	case <-ctx.Done():
-	}
-	select {
-	case <-l.done:
-	case <-l.conn.server.cfg.Clock.After(endTimeout):
-		l.conn.log.Warn("teleport-session has not ended its login yet, and goes on without the daemon.")
+	clock := l.conn.server.cfg.Clock
+	again := clock.NewTicker(continueInterval)
+	defer again.Stop()
+	hung := clock.NewTimer(hangTimeout)
+	defer hung.Stop()
+	var timeout <-chan time.Time
+	ending := ctx.Done()
+	for {
+		// Whoever has stopped it does not keep the login from ending.
+		_ = l.teleportSession.Signal(syscall.SIGCONT)
+		select {
+		case <-l.done:
+			return
+		case <-again.Chan():
+		case <-hung.Chan():
+			// What PAM has left undone nobody will do; the rest listen does.
+			l.conn.log.Errorf("teleport-session has not ended its login within %v, which PAM keeps it from: killing it.", hangTimeout)
+			_ = l.teleportSession.Kill()
+		case <-ending:
+			ending = nil
+			timer := clock.NewTimer(endTimeout)
+			defer timer.Stop()
+			timeout = timer.Chan()
+		case <-timeout:
+			l.conn.log.Warn("teleport-session has not ended its login yet, and goes on without the daemon.")
+			return
+		}
 	}
 }
 

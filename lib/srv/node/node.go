@@ -27,6 +27,7 @@ import (
 	"context"
 	"net"
 	"path/filepath"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -203,12 +204,30 @@ func (s *Server) handle(ctx context.Context, conn *srv.Conn) {
 		}),
 	}
 	c.login = newLogin(c)
-	go c.serveRequests()
+	c.spawn(c.serveRequests)
 	defer c.keepAlive()()
 	for channel := range conn.Channels {
 		c.open(channel)
 	}
 	c.login.end(ctx)
+}
+
+// spawn runs f on a goroutine of its own, on which a panic ends this connection
+// alone.
+func (c *connection) spawn(f func()) {
+	go func() {
+		defer c.survive()
+		f()
+	}()
+}
+
+// survive is for defer.
+func (c *connection) survive() {
+	if cause := recover(); cause != nil {
+		c.log.Errorf("The connection has ended, because serving it panicked: %v", cause)
+		c.log.Debugf("%s", debug.Stack())
+		_ = c.Close()
+	}
 }
 
 // open answers the client's wish for a channel.
@@ -230,7 +249,7 @@ func (c *connection) open(channel ssh.NewChannel) {
 			c.sessions.Add(-1)
 			return
 		}
-		go c.serveSession(ch, requests)
+		c.spawn(func() { c.serveSession(ch, requests) })
 	case "direct-tcpip", "direct-streamlocal@openssh.com":
 		refuse(ssh.Prohibited, "this node forwards no connections; use the proxy to jump to a node")
 	case "x11":

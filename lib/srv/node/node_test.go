@@ -10,6 +10,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -24,6 +25,7 @@ import (
 	"teleport-auditd/lib/auditd"
 	"teleport-auditd/lib/auditd/auditdtest"
 	"teleport-auditd/lib/srv"
+	"teleport-auditd/lib/srv/account"
 	"teleport-auditd/lib/srv/node"
 	"teleport-auditd/lib/srv/session/sessiontest"
 	"teleport-auditd/lib/srv/srvtest"
@@ -71,6 +73,7 @@ func newHost(t *testing.T, change ...func(*node.Config)) *host {
 		events: new(auditdtest.Recorder),
 		served: make(chan error, 1),
 	}
+	needShell(t, h.user.Name)
 	caFile := filepath.Join(t.TempDir(), "ca.pub")
 	require.NoError(t, os.WriteFile(caFile, ssh.MarshalAuthorizedKey(h.ca.PublicKey()), 0o600))
 	cas, err := srv.NewCAFile(caFile)
@@ -102,6 +105,16 @@ func newHost(t *testing.T, change ...func(*node.Config)) *host {
 	go func() { h.served <- h.server.Serve(listener) }()
 	t.Cleanup(func() { require.NoError(t, h.server.Close()) })
 	return h
+}
+
+// needShell skips the test for a user who cannot log in: nologin(8).
+func needShell(t *testing.T, name string) {
+	t.Helper()
+	a, err := account.Lookup(name)
+	require.NoError(t, err)
+	if err := exec.Command(a.Shell, "-c", "true").Run(); err != nil {
+		sessiontest.Skip(t, "user %s, who runs the test, has no login shell: %v", name, err)
+	}
 }
 
 // newUserHost starts a node for a throwaway user, and needs root.
@@ -793,7 +806,7 @@ func TestRefusedRequests(t *testing.T) {
 	} {
 		require.False(t, ask(t, ch, name, payload), "%s on a channel that runs something", name)
 	}
-	require.True(t, ask(t, ch, "signal", text{"TERM"}))
+	require.True(t, ask(t, ch, "signal", text{"STOP"}), "one that RFC 4254 does not have does nothing")
 }
 
 func TestForceCommand(t *testing.T) {

@@ -114,55 +114,33 @@ func processes() (map[int]process, error) {
 	return all, nil
 }
 
-// groupOf returns those members of a process group that its user may signal. To
-// become the user for a moment and let the kernel decide would let the user
-// signal this process meanwhile.
-func groupOf(group int, uid uint32) ([]int, error) {
-	all, err := processes()
-	if err != nil {
-		return nil, err
-	}
-	var pids []int
-	for pid, p := range all {
-		if p.group == group && maySignal(uid, pid) {
-			pids = append(pids, pid)
-		}
-	}
-	return pids, nil
-}
-
-// maySignal is the rule of kill(2): the sender's uid is the real or the saved one
-// of the process.
-func maySignal(uid uint32, pid int) bool {
-	status, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/status")
-	if err != nil {
-		return false
-	}
-	for line := range bytes.Lines(status) {
-		// Uid: real effective saved file-system (proc(5))
-		if ids := bytes.Fields(line); len(ids) == 5 && string(ids[0]) == "Uid:" {
-			want := strconv.FormatUint(uint64(uid), 10)
-			return string(ids[1]) == want || string(ids[3]) == want
-		}
-	}
-	return false
-}
+// looks is how often none of a login's processes must be seen before none is
+// left: a look at /proc takes a while, and can miss one whose parent ends
+// meanwhile, or that is new.
+const looks = 3
 
 // Kill ends the members with SIGKILL, and those that they start meanwhile, until
-// none is left or the time is over. The error names those that are left.
+// none is left or the time is over. The error names those that are left, which
+// were killed as well.
 func (m Members) Kill(timeout time.Duration) error {
-	for deadline := time.Now().Add(timeout); ; time.Sleep(10 * time.Millisecond) {
+	unseen := 0
+	for deadline := time.Now().Add(timeout); ; time.Sleep(5 * time.Millisecond) {
 		pids, err := m.List()
-		if err != nil || len(pids) == 0 {
-			return err
+		if err == nil && len(pids) == 0 {
+			if unseen++; unseen == looks {
+				return nil
+			}
+			continue
 		}
-		if time.Now().After(deadline) {
-			return fmt.Errorf("processes %v do not end", pids)
-		}
+		unseen = 0
+		late := time.Now().After(deadline)
 		for _, pid := range pids {
 			if p, err := os.FindProcess(pid); err == nil {
 				_ = p.Kill()
 			}
+		}
+		if late {
+			return errors.Join(err, fmt.Errorf("processes %v do not end", pids))
 		}
 	}
 }

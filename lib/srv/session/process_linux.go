@@ -235,16 +235,13 @@ func (l *login) signal(m *Signal) {
 	if !runs || !known {
 		return
 	}
-	uid := l.request.Account.UID
-	if !l.root || uid == 0 {
+	if !l.root {
 		_ = unix.Kill(-pid, sig)
 		return
 	}
-	pids, err := groupOf(pid, uid)
-	if err != nil {
+	if err := killGroupAs(l.request.Account.UID, pid, sig); err != nil {
 		l.note(err.Error())
 	}
-	signalAll(pids, sig)
 }
 
 // asUser runs f with the user's file access, on this thread only.
@@ -367,44 +364,61 @@ func signalName(s syscall.Signal) string {
 
 // endProcesses ends what still runs: SIGHUP, and SIGKILL to what is left after
 // hangupGrace. The error says what even SIGKILL has left.
+//
+// A look at the host's processes is no snapshot: it can miss one whose parent has
+// just ended. Whether any is left is what wait4(2) says, as this process adopts
+// all of them; only of those that are spared it cannot tell.
 func (l *login) endProcesses() error {
 	members := Members{Ancestor: os.Getpid()}
 	if l.request.KeepDetached {
 		members.Leaders = l.leaders
 	}
 	killAt := time.Now().Add(hangupGrace)
-	giveUpAt := killAt.Add(killGrace)
+	// On a busy host much time passes between two looks: what is left was killed
+	// before it is given up.
+	var giveUpAt time.Time
 	// Each end of a process cuts the wait short. Looking at all processes of the
 	// host costs more the more logins end at once.
-	wait := 10 * time.Millisecond
-	for first := true; ; first = false {
-		if !l.reap() {
-			return nil
-		}
+	wait, seen := 5*time.Millisecond, make(map[int]bool)
+	unseen := 0
+	for l.reap() {
 		pids, err := members.List()
-		if err != nil {
-			return err
+		if err == nil && len(pids) == 0 {
+			unseen++
+		} else {
+			unseen = 0
+		}
+		if unseen == looks && l.request.KeepDetached {
+			return nil
 		}
 		now := time.Now()
+		killing := now.After(killAt)
 		switch {
-		case len(pids) == 0:
-			return nil
-		case now.After(giveUpAt):
-			return fmt.Errorf("processes %v of %q do not end", pids, l.request.Account.Name)
-		case now.After(killAt):
+		case !giveUpAt.IsZero() && now.After(giveUpAt):
+			return errors.Join(err, fmt.Errorf("processes %v of %q do not end", pids, l.request.Account.Name))
+		case killing:
 			signalAll(pids, unix.SIGKILL)
-		case first:
-			// A stopped process takes SIGHUP only when it goes on.
-			signalAll(pids, unix.SIGHUP)
-			signalAll(pids, unix.SIGCONT)
+			if giveUpAt.IsZero() {
+				giveUpAt, wait = time.Now().Add(killGrace), time.Millisecond
+			}
+		default:
+			for _, pid := range pids {
+				if !seen[pid] {
+					seen[pid] = true
+					// A stopped process takes SIGHUP only when it goes on.
+					signalAll([]int{pid}, unix.SIGHUP)
+					signalAll([]int{pid}, unix.SIGCONT)
+				}
+			}
 		}
-		if now.Before(killAt) {
-			l.pause(min(wait, killAt.Sub(now)))
+		if killing {
+			l.pause(min(wait, 5*time.Millisecond))
 		} else {
-			l.pause(wait)
+			l.pause(min(wait, killAt.Sub(now)))
 		}
 		wait = min(2*wait, 250*time.Millisecond)
 	}
+	return nil
 }
 
 // pause waits until a process has ended, for d at most.

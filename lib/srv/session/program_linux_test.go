@@ -358,13 +358,17 @@ func TestProcess(t *testing.T) {
 		parentCwd, err := os.Readlink(fmt.Sprintf("/proc/%d/cwd", d.cmd.Process.Pid))
 		require.NoError(t, err)
 		require.Equal(t, "/", parentCwd, "the user's file systems are not kept busy")
-		fds, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", pid))
-		require.NoError(t, err)
 		var names []string
-		for _, fd := range fds {
-			names = append(names, fd.Name())
-		}
-		require.Equal(t, []string{"0", "1", "2"}, names)
+		require.Eventually(t, func() bool {
+			// The program's own loader has its libraries open for a moment.
+			fds, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", pid))
+			require.NoError(t, err)
+			names = nil
+			for _, fd := range fds {
+				names = append(names, fd.Name())
+			}
+			return slices.Equal(names, []string{"0", "1", "2"})
+		}, sessiontest.Patience, time.Millisecond, "descriptors %v are open", &names)
 
 		// Standard input, output and error, each its own.
 		d.send(&Start{ID: 2, Command: "cat; echo error >&2; exit 3"})
@@ -560,33 +564,45 @@ func TestSignals(t *testing.T) {
 	})
 }
 
-// TestSignalOfAnother: what the user may not signal, the client may not either.
+// TestSignalOfAnother: what the user may not signal, the client may not either. A
+// program that has become root, as sudo does, is in the user's process group.
 func TestSignalOfAnother(t *testing.T) {
 	u := sessiontest.NewUser(t)
+	setpriv, err := exec.LookPath("setpriv")
+	if err != nil {
+		sessiontest.Skip(t, "needs setpriv: %v", err)
+	}
+	b, err := os.ReadFile(setpriv)
+	require.NoError(t, err)
+	sudo := filepath.Join(sessiontest.OpenDir(t), "sudo")
+	require.NoError(t, os.WriteFile(sudo, b, 0o755))
+	require.NoError(t, os.Chmod(sudo, 0o755|os.ModeSetuid))
+
 	d := startProgram(t)
-	d.send(loginOf(u), &Start{ID: 1, Command: "echo ready; exec sleep 1000"})
+	d.send(loginOf(u), &Start{ID: 1, Command: "sleep 1001 & exec " + sudo + " --reuid 0 --clear-groups sleep 1000"})
 	pid := int(d.started(1).PID)
 	d.isRunning(pid, "sleep")
-	// A process of root's in the user's process group, as sudo's would be.
-	other := exec.Command("sleep", "1000")
-	other.SysProcAttr = &syscall.SysProcAttr{}
-	require.NoError(t, other.Start())
-	t.Cleanup(func() { _ = other.Process.Kill(); _ = other.Wait() })
-	all, err := processes()
-	require.NoError(t, err)
-	group := all[other.Process.Pid].group
-
-	// Another session's group cannot be joined, so the rule is asked alone.
-	pids, err := groupOf(group, u.UID)
-	require.NoError(t, err)
-	require.Empty(t, pids)
-	pids, err = groupOf(group, 0)
-	require.NoError(t, err)
-	require.Contains(t, pids, other.Process.Pid)
-
-	d.send(&Signal{ID: 1, Name: "TERM"})
-	require.Equal(t, "TERM", d.exited(1).Signal)
+	if status(t, pid, "Uid") != "0 0 0 0" {
+		sessiontest.Skip(t, "the folder for temporary files takes no setuid programs")
+	}
+	var child int
+	require.Eventually(t, func() bool {
+		all, err := processes()
+		require.NoError(t, err)
+		for p := range all {
+			if all[p].group == pid && p != pid {
+				child = p
+			}
+		}
+		return child != 0
+	}, sessiontest.Patience, time.Millisecond)
+	d.isRunning(child, "sleep")
+	d.send(&Signal{ID: 1, Name: "KILL"})
+	gone(t, child, sessiontest.Patience)
+	require.Equal(t, "here\n", d.run(2, "echo here"))
+	require.NoError(t, unix.Kill(pid, 0), "root's process is not the user's to kill")
 	require.Zero(t, d.end())
+	gone(t, pid, time.Second)
 }
 
 func TestCoreDump(t *testing.T) {
@@ -700,9 +716,11 @@ func TestKeepDetached(t *testing.T) {
 	detached := d.detached(pids)
 	require.Len(t, detached, 2)
 	t.Cleanup(func() {
+		leaders := make(map[int]bool)
 		for _, pid := range detached {
-			_ = unix.Kill(pid, unix.SIGKILL)
+			leaders[pid] = true
 		}
+		require.NoError(t, Members{Leaders: leaders}.Kill(sessiontest.Patience))
 	})
 	require.Zero(t, d.end())
 	require.True(t, d.isEnded())
@@ -814,6 +832,27 @@ func TestRefusals(t *testing.T) {
 		require.Zero(t, d.exitCode())
 		require.Contains(t, d.messages[0].(*Refused).Reason, `"sometimes" is no auditd mode`)
 	})
+}
+
+func TestHostClosed(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "nologin")
+	text, closed := hostClosed(file)
+	require.False(t, closed)
+	require.Empty(t, text)
+	for content, want := range map[string]string{
+		"":                                "",
+		"Back at nine.":                   "Back at nine.\n",
+		"Back\nat nine.\n":                "Back\nat nine.\n",
+		strings.Repeat("x", 2*MaxMessage): strings.Repeat("x", maxText) + "\n",
+	} {
+		require.NoError(t, os.WriteFile(file, []byte(content), 0o600))
+		text, closed = hostClosed(file)
+		require.True(t, closed)
+		require.Equal(t, want, text)
+	}
+	text, closed = hostClosed(filepath.Dir(file))
+	require.True(t, closed, "what cannot be read is there all the same")
+	require.Empty(t, text)
 }
 
 // TestLoginUID: a login is an audit session of its own, whoever started the

@@ -18,6 +18,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"io/fs"
 	"net/netip"
 	"os"
 	"strings"
@@ -37,6 +39,10 @@ const (
 	killGrace = time.Second
 	// maxText is how much of what PAM has to say is kept for the user.
 	maxText = MaxMessage / 2
+	// nologinFile closes the host to all but root while it is there.
+	nologinFile = "/etc/nologin"
+	// unrecordable is what a user hears where teleport.auditd.mode is required.
+	unrecordable = "This login cannot be recorded, and the host requires that it is.\n"
 	// ttyNone is PAM_TTY where there is no terminal. PAM modules know this word
 	// from OpenSSH.
 	ttyNone = "ssh"
@@ -157,6 +163,12 @@ func (l *login) logIn(start *Start) (*terminal, *refusal) {
 			err:    fmt.Errorf("teleport runs without root and cannot become %q", r.Account.Name),
 		}
 	}
+	// With PAM the stack decides (pam_nologin).
+	if !r.PAM.Enabled && r.Account.UID != 0 {
+		if text, closed := hostClosed(nologinFile); closed {
+			return nil, &refusal{reason: "nologin", text: text, err: errors.New("the host is closed to all but root: " + nologinFile)}
+		}
+	}
 	var term *terminal
 	if start.PTY != nil {
 		if term, err = openTerminal(start.PTY, &r.Account, l.root); err != nil {
@@ -166,6 +178,9 @@ func (l *login) logIn(start *Start) (*terminal, *refusal) {
 	}
 	if err := restoreFileLimit(); err != nil {
 		l.note(err.Error())
+	}
+	if err := freshKeyring(); err != nil {
+		return term, &refusal{reason: "internal-error", err: err}
 	}
 	l.freshAudit()
 	if l.root {
@@ -182,7 +197,10 @@ func (l *login) logIn(start *Start) (*terminal, *refusal) {
 	if l.groups, err = getGroups(); err != nil {
 		return term, &refusal{reason: "internal-error", err: fmt.Errorf("reading the user's groups: %w", err)}
 	}
-	fresh := l.setLoginUID()
+	fresh, err := l.setLoginUID()
+	if err != nil && l.mode == auditd.ModeRequired {
+		return term, &refusal{reason: "no-audit-session", text: unrecordable, err: err}
+	}
 	if r.PAM.Enabled {
 		if err := l.openSession(); err != nil {
 			return term, l.pamRefusal(err)
@@ -192,7 +210,7 @@ func (l *login) logIn(start *Start) (*terminal, *refusal) {
 	if err := l.emit(auditd.AuditUserLogin, auditd.Success, ""); err != nil && l.mode == auditd.ModeRequired {
 		return term, &refusal{
 			reason: "no-audit-record",
-			text:   "This login cannot be recorded, and the host requires that it is.\n",
+			text:   unrecordable,
 			err:    err,
 		}
 	}
@@ -203,11 +221,41 @@ func (l *login) logIn(start *Start) (*terminal, *refusal) {
 	return term, l.sent(&LoggedIn{AuditSession: ses, Fresh: fresh && ses != auditd.UnsetLoginUID, TTY: l.tty})
 }
 
+// hostClosed tells whether the administrator has closed the host to everybody
+// else with a file (nologin(5)), and returns what the file has to say.
+func hostClosed(file string) (text string, closed bool) {
+	f, err := os.Open(file)
+	if err != nil {
+		return "", !errors.Is(err, fs.ErrNotExist)
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, maxText))
+	if err != nil || len(b) == 0 {
+		return "", true
+	}
+	return strings.TrimSuffix(string(b), "\n") + "\n", true
+}
+
 // sent sends a message of the login's beginning. A daemon that is gone has ended
 // the login, which serve finds out next.
 func (l *login) sent(m Message) *refusal {
 	_ = l.send(m)
 	return nil
+}
+
+// freshKeyring leaves the session keyring that the daemon was started with, of
+// which all of its logins would otherwise share the keys: whoever has inherited a
+// keyring possesses it, whatever its uid. pam_keyinit makes yet another one.
+func freshKeyring() error {
+	// Without a name: one with a name could be joined by others.
+	_, _, errno := unix.RawSyscall(unix.SYS_KEYCTL, unix.KEYCTL_JOIN_SESSION_KEYRING, 0, 0)
+	switch errno {
+	case 0, unix.ENOSYS, unix.EPERM:
+		// A kernel without keyrings has none to share, and a container that
+		// may not ask for one lets nobody use any.
+		return nil
+	}
+	return fmt.Errorf("leaving the daemon's session keyring: %w", errno)
 }
 
 // freshAudit clears a login uid that the daemon inherited from whoever started
@@ -229,15 +277,18 @@ func (l *login) freshAudit() {
 // setLoginUID makes the login a new audit session. It comes before the PAM
 // session, so that its records and modules see it, whether or not pam_loginuid
 // is in the stack: that module leaves a login uid alone that is right already.
-func (l *login) setLoginUID() (fresh bool) {
+func (l *login) setLoginUID() (fresh bool, err error) {
 	if !l.root {
-		return false
+		return false, nil
 	}
-	err := auditd.SetLoginUID(l.request.Account.UID)
-	if err != nil && !errors.Is(err, auditd.ErrAbsent) {
+	err = auditd.SetLoginUID(l.request.Account.UID)
+	if errors.Is(err, auditd.ErrAbsent) {
+		return false, nil
+	}
+	if err != nil {
 		l.note(fmt.Sprintf("the audit trail cannot tell this login's session: %v", err))
 	}
-	return err == nil
+	return err == nil, err
 }
 
 func (l *login) authorize() error {

@@ -9,6 +9,8 @@ package session
 #include <signal.h>
 #include <stdint.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 #ifdef __GLIBC__
 #include <malloc.h>
@@ -43,6 +45,36 @@ static int watch(int fd) {
 
 static int terminated(void) { return terminate; }
 
+// A process of its own becomes the user and lets the kernel decide whom it may
+// signal, all at once. If this one became the user, if only for a moment, the
+// user could signal it. Signals are blocked, since Go's handlers must not run in
+// the copy.
+static int killGroupAs(uid_t uid, pid_t group, int sig) {
+	sigset_t all, before;
+	sigfillset(&all);
+	sigprocmask(SIG_SETMASK, &all, &before);
+	pid_t child = fork();
+	if (child == 0) {
+		if (syscall(SYS_setresuid, uid, uid, uid) == 0)
+			kill(-group, sig);
+		_exit(0);
+	}
+	int failed = child < 0 ? errno : 0;
+	sigprocmask(SIG_SETMASK, &before, 0);
+	if (failed)
+		return failed;
+	for (;;) {
+		int status;
+		pid_t p = waitpid(child, &status, WUNTRACED);
+		if (p < 0 && errno == EINTR)
+			continue;
+		// The user may stop the copy, and must not stop this process with it.
+		if (p != child || !WIFSTOPPED(status))
+			return 0;
+		kill(child, SIGKILL);
+	}
+}
+
 // What modules leave behind: freed memory, and a stack that they have run deep.
 // What lies below the running function's frame is dead; two pages are left for
 // the call of madvise itself. Where the stack ends earlier, its rest is done.
@@ -74,6 +106,15 @@ func watchSignals(wake int) (terminated func() bool, err error) {
 		return nil, fmt.Errorf("watching signals: %w", syscall.Errno(errno))
 	}
 	return func() bool { return C.terminated() != 0 }, nil
+}
+
+// killGroupAs sends a signal to those of a process group whom the user may
+// signal: it may hold a program of somebody else's (setuid).
+func killGroupAs(uid uint32, group int, sig syscall.Signal) error {
+	if errno := C.killGroupAs(C.uid_t(uid), C.pid_t(group), C.int(sig)); errno != 0 {
+		return fmt.Errorf("starting a process to send a signal: %w", syscall.Errno(errno))
+	}
+	return nil
 }
 
 // trimMemory gives back what PAM's modules have left: each idle login keeps it

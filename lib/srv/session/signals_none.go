@@ -6,9 +6,11 @@ package session
 
 import (
 	"encoding/binary"
+	"fmt"
 	"os"
 	"os/signal"
 	"sync/atomic"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -36,6 +38,23 @@ func watchSignals(wake int) (terminated func() bool, err error) {
 		}
 	}()
 	return ended.Load, nil
+}
+
+// killGroupAs sends a signal to those of a process group whom the user may
+// signal: it may hold a program of somebody else's (setuid). Without C, which can
+// fork, this thread becomes the user for the moment that it takes.
+func killGroupAs(uid uint32, group int, sig syscall.Signal) error {
+	// The saved uid stays root, for the way back.
+	if _, _, errno := unix.RawSyscall(unix.SYS_SETRESUID, uintptr(uid), uintptr(uid), 0); errno != 0 {
+		return fmt.Errorf("becoming the user to send a signal: %w", errno)
+	}
+	// The user may be told nothing of those whom only root may signal.
+	_ = unix.Kill(-group, sig)
+	if _, _, errno := unix.RawSyscall(unix.SYS_SETRESUID, 0, 0, 0); errno != 0 {
+		// Going on as the user would end this login without a record.
+		panic(fmt.Sprintf("becoming root again: %v", errno))
+	}
+	return nil
 }
 
 // trimMemory has nothing to do: C allocates nothing here.

@@ -16,6 +16,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"teleport-auditd/lib/pam"
 )
 
 // Patience is how long a test waits for what is to come.
@@ -84,14 +86,27 @@ type User struct {
 	Home     string
 }
 
-// Self returns the user who runs the test.
+// Self returns the user who runs the test, with the groups that the test has, and
+// at home in / where the home folder is missing.
 func Self(t testing.TB) User {
 	t.Helper()
 	u, err := user.Current()
 	if err != nil {
 		t.Fatal(err)
 	}
-	return describe(t, u)
+	if _, err := os.Stat(u.HomeDir); err != nil {
+		u.HomeDir = "/"
+	}
+	d := describe(t, u)
+	groups, err := os.Getgroups()
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.Groups = nil
+	for _, g := range groups {
+		d.Groups = append(d.Groups, uint32(g))
+	}
+	return d
 }
 
 // NewUser makes a user with the login shell /bin/sh, a home folder and, where
@@ -155,9 +170,12 @@ func number(t testing.TB, s string) uint32 {
 }
 
 // NewPAMService installs a stack in /etc/pam.d and returns its name. It needs
-// root.
+// root, and a build with PAM.
 func NewPAMService(t testing.TB, lines ...string) string {
 	t.Helper()
+	if err := pam.Available(); err != nil {
+		t.Skip(err)
+	}
 	NeedRoot(t)
 	if _, err := os.Stat("/etc/pam.d"); err != nil {
 		Skip(t, "this host has no PAM: %v", err)
