@@ -57,7 +57,7 @@ install:
 
 demo:
 	@[ "$$(id -u)" -eq 0 ] || { echo "demo: it makes a user and reads the audit log, so run it as root: sudo make demo" >&2; exit 1; }
-	@$(MAKE) --no-print-directory deps
+	@tool/build/deps.sh || echo "demo: going on without what is missing"
 	@$(MAKE) --no-print-directory build
 	@tool/demo/demo.sh
 

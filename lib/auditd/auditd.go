@@ -18,7 +18,7 @@
 //		SystemUser:   "deploy",
 //		TeleportUser: "alice",
 //		ConnAddress:  "192.0.2.7:50122",
-//		Reason:       "certificate has expired",
+//		Reason:       "certificate-has-expired",
 //	})
 //
 // # What the kernel adds
@@ -139,10 +139,10 @@ type Event struct {
 type Emitter interface {
 	// Emit writes one record and returns once the kernel has taken it. A nil
 	// error where auditing is switched off, not there, or not open to this
-	// process, means that there was nothing to write, except in ModeRequired, which answers ErrDisabled,
-	// ErrAbsent, ErrUserNamespace or ErrNotPermitted instead. A process that
-	// may not read the kernel's status (CAP_AUDIT_CONTROL) cannot see that
-	// auditing is switched off.
+	// process, means that there was nothing to write, except in ModeRequired,
+	// which answers ErrDisabled, ErrAbsent, ErrUserNamespace or ErrNotPermitted
+	// instead. A process that may not read the kernel's status
+	// (CAP_AUDIT_CONTROL) cannot see that auditing is switched off.
 	//
 	// Whatever else goes wrong comes back as ErrUnknownOutcome or with the
 	// kernel's errno in the chain (errors.Is finds them). An event whose Type is

@@ -118,7 +118,7 @@ type SSH struct {
 	Enabled bool
 	// ListenAddr is host:port, with an empty host for all addresses.
 	ListenAddr string
-	// Labels are shown beside the node where nodes are listed.
+	// Labels are kept with the node's registration.
 	Labels map[string]string
 	// TrustedUserCAKeys is an absolute path to a file of CA public keys that
 	// are trusted instead of the cluster's own; empty for none.
@@ -200,7 +200,7 @@ func (c *Config) Roles() []string {
 	for _, role := range []struct {
 		name string
 		on   bool
-	}{{"auth", c.Auth.Enabled}, {"node", c.SSH.Enabled}, {"proxy", c.Proxy.Enabled}} {
+	}{{"auth", c.Auth.Enabled}, {"proxy", c.Proxy.Enabled}, {"node", c.SSH.Enabled}} {
 		if role.on {
 			roles = append(roles, role.name)
 		}

@@ -308,7 +308,7 @@ func TestSetRoles(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, []string{"node"}, cfg.Roles())
 	require.NoError(t, cfg.SetRoles("Node, auth,proxy"))
-	require.Equal(t, []string{"auth", "node", "proxy"}, cfg.Roles())
+	require.Equal(t, []string{"auth", "proxy", "node"}, cfg.Roles())
 
 	// The error must not point at lines that the flag has overruled.
 	require.NoError(t, cfg.SetRoles("proxy"))

@@ -100,7 +100,7 @@ ssh_service:
   enabled: %s
   listen_addr: %s
 
-  # Shown beside the node where nodes are listed.
+  # Kept with the node's registration.
   # labels:
   #   env: "production"
 

@@ -3,10 +3,13 @@
 // Package pam runs one PAM transaction for one login.
 //
 //	t, err := pam.Start(pam.Config{Service: "sshd", User: "bob", RHost: "192.0.2.7", TTY: "/dev/pts/3"})
+//	if err != nil {
+//		return err
+//	}
 //	defer t.Close()
 //	err = t.Authorize()   // account, then credentials
 //	err = t.OpenSession() // session
-//	env := t.Environment()
+//	env, err := t.Environment()
 //
 // Close undoes what was done, in the reverse order, on error paths too.
 //

@@ -271,7 +271,7 @@ func TestWarnings(t *testing.T) {
 	}{
 		"as a service":        {0, auditd.UnsetLoginUID, nil, auditd.ModeAuto, nil},
 		"from a login":        {0, 1000, nil, auditd.ModeAuto, []string{"Start it as a systemd service; cat /proc/" + strconv.Itoa(os.Getpid()) + "/loginuid must say 4294967295."}},
-		"without auditing":    {0, 1000, nil, auditd.ModeOff, nil},
+		"without auditing":    {0, 1000, nil, auditd.ModeOff, []string{"Start it as a systemd service"}},
 		"kernel without it":   {0, 0, errors.New("no such file"), auditd.ModeAuto, nil},
 		"without root":        {1000, auditd.UnsetLoginUID, nil, auditd.ModeAuto, []string{"Auditing and switching users are off: teleport runs as uid 1000, and both need root."}},
 		"by a user, at login": {1000, 1000, nil, auditd.ModeAuto, []string{"Auditing and switching users are off", "Start it as a systemd service"}},

@@ -57,9 +57,6 @@ func (p *Process) warnOfLimits(euid int, loginUID func() (uint32, error)) {
 	if euid != 0 {
 		log.Warnf("Auditing and switching users are off: teleport runs as uid %d, and both need root. Only this user can log in. Start it as root, best as a systemd service.", euid)
 	}
-	if p.settings.AuditMode == auditd.ModeOff {
-		return
-	}
 	switch uid, err := loginUID(); {
 	case err != nil:
 		log.Debugf("The login uid of this process cannot be read: %v.", err)

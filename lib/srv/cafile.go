@@ -53,7 +53,7 @@ func (f *CAFile) UserCAs(context.Context) ([]ssh.PublicKey, error) {
 	info, err := os.Stat(f.path)
 	if err != nil {
 		f.read = nil
-		return nil, trace.Errorf("reading the trusted user CA keys: %w", err)
+		return nil, trace.Errorf("reading the trusted user CA keys (trusted_user_ca_keys): %w; the file holds public keys, as tctl auth export --type=user prints them", err)
 	}
 	if f.read == nil || !isSameVersion(f.read, info) || time.Since(info.ModTime()) < fresh {
 		f.keys, f.err = readCAFile(f.path, info)
@@ -73,12 +73,12 @@ func readCAFile(path string, info os.FileInfo) ([]ssh.PublicKey, error) {
 	}
 	file, err := os.Open(path)
 	if err != nil {
-		return nil, trace.Errorf("reading the trusted user CA keys: %w", err)
+		return nil, trace.Errorf("reading the trusted user CA keys (trusted_user_ca_keys): %w; the file holds public keys, as tctl auth export --type=user prints them", err)
 	}
 	defer file.Close()
 	text, err := io.ReadAll(io.LimitReader(file, maxCAFile+1))
 	if err != nil {
-		return nil, trace.Errorf("reading the trusted user CA keys: %w", err)
+		return nil, trace.Errorf("reading the trusted user CA keys (trusted_user_ca_keys): %w; the file holds public keys, as tctl auth export --type=user prints them", err)
 	}
 	if len(text) > maxCAFile {
 		return nil, trace.BadParameter("the trusted user CA keys %s are longer than %d bytes", path, maxCAFile)

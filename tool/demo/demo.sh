@@ -62,9 +62,10 @@ until_true() {
 	shift
 	for _ in $(seq 100); do
 		if "$@" >/dev/null 2>&1; then return; fi
+		if [ -n "$daemon" ] && ! kill -0 "$daemon" 2>/dev/null; then break; fi
 		sleep 0.1
 	done
-	die "$what has not happened within ten seconds; $work/teleport.log ends: $(tail -n 3 "$work/teleport.log" 2>/dev/null)"
+	die "$what has not happened; the log of teleport ends: $(tail -n 3 "$work/teleport.log" 2>/dev/null)"
 }
 
 if [ "$(status pid)" = 0 ]; then
@@ -95,6 +96,21 @@ until_true "the start of teleport" grep -q "Teleport is ready" "$work/teleport.l
 cat "$work/teleport.log"
 show "cat /proc/$daemon/loginuid"
 echo
+
+say "Step 3/4. Enable the PAM integration (optional)"
+cat >"$work/pam.yaml" <<'EOF'
+ssh_service:
+  # Enabled SSH Service
+  enabled: true
+  # Enable PAM integration
+  pam:
+    # "no" by default
+    enabled: true
+    # use /etc/pam.d/sshd configuration (the default)
+    service_name: "sshd"
+EOF
+show "cat $work/pam.yaml"
+show "$bin/teleport configure --test $work/pam.yaml"
 
 useradd -m -s /bin/bash "$user"
 uid=$(id -u "$user")
@@ -141,5 +157,6 @@ show "ausearch --session $ses"
 say "Who was here, and who was refused"
 show "aulast | grep $user"
 show "aulast --bad"
+# -i shows the login uid by name.
 show "aureport -l -i"
 say "Done: the user, the daemon and its data are removed."

@@ -8,7 +8,6 @@ package node
 import (
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"io"
 	"os"
 	"strings"
@@ -153,15 +152,8 @@ func (s *channel) request(r *ssh.Request) (ok bool, work func() outcome) {
 	case "subsystem":
 		// There is none yet, but a certificate's own command stands for any.
 		var m struct{ Name string }
-		if ssh.Unmarshal(r.Payload, &m) != nil || s.started {
+		if ssh.Unmarshal(r.Payload, &m) != nil || s.conn.Identity.ForceCommand == "" {
 			return false, nil
-		}
-		if s.conn.Identity.ForceCommand == "" {
-			text := s.lines(noSubsystem(m.Name))
-			return false, func() outcome {
-				_, _ = io.WriteString(s.Stderr(), text)
-				return outcome{}
-			}
 		}
 		return s.start(&session.Start{Command: m.Name})
 	case "window-change":
@@ -176,14 +168,6 @@ func (s *channel) request(r *ssh.Request) (ok bool, work func() outcome) {
 	}
 	// Agent and X11 forwarding are among these.
 	return false, nil
-}
-
-// noSubsystem says to a client's user what is not there.
-func noSubsystem(name string) string {
-	if name == "sftp" {
-		return "This node has no sftp yet; scp -O copies files without it.\n"
-	}
-	return fmt.Sprintf("This node has no subsystem %.64q.\n", name)
 }
 
 // setEnv takes what a client may set: how its user reads and writes, and
@@ -401,6 +385,8 @@ func (s *channel) closeFiles() {
 // largeBuffer holds as much as one packet of a channel carries.
 const largeBuffer = 32 << 10
 
+// buffers are nobody's state: they come empty and go back empty, whichever server
+// of this process had them.
 var buffers = sync.Pool{New: func() any { return new([largeBuffer]byte) }}
 
 // pump sends what the process writes until nobody can write any more. It holds a

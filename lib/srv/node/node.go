@@ -251,6 +251,10 @@ func (c *connection) open(channel ssh.NewChannel) {
 		}
 		c.spawn(func() { c.serveSession(ch, requests) })
 	case "direct-tcpip", "direct-streamlocal@openssh.com":
+		if !c.Identity.PermitPortForwarding {
+			refuse(ssh.Prohibited, "the certificate does not permit forwarding (permit-port-forwarding)")
+			return
+		}
 		refuse(ssh.Prohibited, "this node forwards no connections; use the proxy to jump to a node")
 	case "x11":
 		refuse(ssh.Prohibited, "this node forwards no X11")
@@ -281,6 +285,7 @@ func (c *connection) keepAlive() (stop func()) {
 	var timer clockwork.Timer
 	waiting, stopped := 0, false
 	ask := func() {
+		defer c.survive()
 		mu.Lock()
 		if stopped {
 			mu.Unlock()

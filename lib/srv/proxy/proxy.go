@@ -171,7 +171,8 @@ func (s *Server) handle(ctx context.Context, conn *srv.Conn) {
 				defer open.Add(-1)
 				defer func() {
 					if cause := recover(); cause != nil {
-						s.log.Errorf("The connection from %v has ended, because forwarding panicked: %v\n%s", conn.RemoteAddr(), cause, debug.Stack())
+						s.log.Errorf("The connection from %v has ended, because forwarding panicked: %v", conn.RemoteAddr(), cause)
+						s.log.Debugf("%s", debug.Stack())
 						conn.Close()
 					}
 				}()
@@ -209,8 +210,8 @@ func (s *Server) connect(ctx context.Context, conn *srv.Conn, channel ssh.NewCha
 		return nil, false
 	}
 	log := s.log.WithFields(logrus.Fields{
-		"client":        conn.RemoteAddr().String(),
-		"teleport_user": fmt.Sprintf("%q", short(conn.Identity.TeleportUser)),
+		"addr": conn.RemoteAddr().String(),
+		"user": short(conn.Identity.TeleportUser),
 	})
 
 	nodes, err := s.cfg.Nodes.Nodes(ctx)
