@@ -292,6 +292,11 @@ func status(t *testing.T, pid int, name string) string {
 	return ""
 }
 
+// ignoresNone are the SigIgn masks of a process that ignores no signal: 32 and 33
+// are the C library's own, which ignores them in what posix_spawn(3) starts, as
+// make does, and lets nobody change it.
+const ignoresNone = `^0{7}[01][08]0{7}$`
+
 func TestByHand(t *testing.T) {
 	check := func(cmd *exec.Cmd) {
 		t.Helper()
@@ -344,7 +349,7 @@ func TestProcess(t *testing.T) {
 		}
 		require.ElementsMatch(t, u.Groups, groups)
 		require.Equal(t, "0000000000000000", status(t, pid, "CapEff"))
-		require.Equal(t, "0000000000000000", status(t, pid, "SigIgn"))
+		require.Regexp(t, ignoresNone, status(t, pid, "SigIgn"))
 		require.Equal(t, "0000000000000000", status(t, pid, "SigBlk"))
 		require.Equal(t, "0027", status(t, pid, "Umask"), "as inherited")
 		require.Equal(t, strconv.Itoa(d.cmd.Process.Pid), status(t, pid, "PPid"))
@@ -416,7 +421,7 @@ func TestIgnoredSignals(t *testing.T) {
 	d.send(loginOf(sessiontest.Self(t)), &Start{ID: 1, Command: "exec sleep 1000"})
 	pid := int(d.started(1).PID)
 	d.isRunning(pid, "sleep")
-	require.Equal(t, "0000000000000000", status(t, pid, "SigIgn"))
+	require.Regexp(t, ignoresNone, status(t, pid, "SigIgn"))
 }
 
 func TestTerminalOfProcess(t *testing.T) {
