@@ -335,14 +335,11 @@ func (l *login) pamRefusal(err error) *refusal {
 
 // refuse tells the audit system and the daemon why nobody has logged in.
 func (l *login) refuse(r *refusal) error {
-	var errs []error
-	errs = append(errs,
-		l.emit(auditd.AuditUserLogin, auditd.Failed, r.reason),
-		l.emit(auditd.AuditUserErr, auditd.Failed, r.reason),
-		l.closePAM(),
-		l.emitter.Close(),
-		l.send(&Refused{Reason: r.err.Error(), Text: r.text, Recorded: true}))
-	return errors.Join(errs...)
+	// The daemon was told of a record that was not written.
+	_ = l.emit(auditd.AuditUserLogin, auditd.Failed, r.reason)
+	_ = l.emit(auditd.AuditUserErr, auditd.Failed, r.reason)
+	err := errors.Join(l.closePAM(), l.emitter.Close())
+	return errors.Join(err, l.send(&Refused{Reason: r.err.Error(), Text: r.text, Recorded: true}))
 }
 
 func (l *login) closePAM() error {
@@ -416,10 +413,10 @@ func (l *login) serve() error {
 // the way.
 func (l *login) end() error {
 	err := l.endProcesses()
-	return errors.Join(err,
-		l.emit(auditd.AuditUserEnd, auditd.Success, ""),
-		ignoreGone(l.send(&Ended{})),
-		l.closePAM())
+	// The daemon was told of a record that was not written.
+	_ = l.emit(auditd.AuditUserEnd, auditd.Success, "")
+	err = errors.Join(err, ignoreGone(l.send(&Ended{})))
+	return errors.Join(err, l.closePAM())
 }
 
 // ignoreGone drops the error of telling a daemon that is gone.
