@@ -26,6 +26,8 @@ import (
 	"teleport-auditd/lib/auditd"
 	"teleport-auditd/lib/auth"
 	"teleport-auditd/lib/config"
+	"teleport-auditd/lib/srv"
+	"teleport-auditd/lib/srv/node"
 )
 
 func TestDataDir(t *testing.T) {
@@ -346,4 +348,12 @@ func TestHeartbeat(t *testing.T) {
 	}
 	require.NoError(t, p.close(time.Hour))
 	require.Equal(t, []string{"The store is read-only. The next try is in 1m0s.", "The store is read-only. The next try is in 1m0s."}, messages(hook, logrus.WarnLevel))
+}
+
+// TestDefaultsAgree: what teleport configure prints as a default is what a server
+// does that was told nothing.
+func TestDefaultsAgree(t *testing.T) {
+	require.Equal(t, srv.DefaultMaxStartups, config.DefaultMaxStartups)
+	require.Equal(t, srv.DefaultLoginGraceTime, config.DefaultLoginGraceTime)
+	require.Equal(t, node.DefaultMaxSessions, config.DefaultMaxSessions)
 }
