@@ -34,7 +34,7 @@ GITREF  := $(or $(shell git -c safe.directory='*' describe --tags --always --dir
 LDFLAGS := -s -w -X teleport-auditd/lib/version.Gitref=$(GITREF)
 export GOFLAGS := $(strip $(filter-out -buildvcs=%,$(GOFLAGS)) -buildvcs=false)
 
-PROGRAMS := teleport tctl teleport-session
+PROGRAMS := teleport tctl teleport-session teleport-user
 LINT     := $(GO) tool -modfile=tool/lint/go.mod
 
 .PHONY: build deps install demo test bench lint clean

@@ -250,12 +250,12 @@ func TestIdentity(t *testing.T) {
 func TestChecksOfTheNode(t *testing.T) {
 	dir := t.TempDir()
 	program := filepath.Join(dir, "teleport-session")
-	require.ErrorContains(t, checkSessionProgram(program), program+" is missing, which ssh_service needs for logins: install it beside teleport")
+	require.ErrorContains(t, checkProgram(program), program+" is missing, which ssh_service needs for logins: install it beside teleport")
 	require.NoError(t, os.WriteFile(program, nil, 0o600))
-	require.ErrorContains(t, checkSessionProgram(program), "is no executable program")
+	require.ErrorContains(t, checkProgram(program), "is no executable program")
 	require.NoError(t, os.Chmod(program, 0o755))
-	require.NoError(t, checkSessionProgram(program))
-	require.Error(t, checkSessionProgram(dir))
+	require.NoError(t, checkProgram(program))
+	require.Error(t, checkProgram(dir))
 
 	vendor := t.TempDir()
 	require.ErrorContains(t, checkPAMService("sshd", dir, vendor), `the PAM service "sshd" (ssh_service.pam.service_name) has no file in `+dir+" or "+vendor)

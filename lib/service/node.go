@@ -25,7 +25,11 @@ import (
 	"teleport-auditd/lib/version"
 )
 
-const sessionProgramName = "teleport-session"
+// What a node needs beside the daemon's own program.
+const (
+	sessionProgramName = "teleport-session"
+	userProgramName    = "teleport-user"
+)
 
 // checkNode looks at what a node needs of this host.
 func (p *Process) checkNode() error {
@@ -36,8 +40,16 @@ func (p *Process) checkNode() error {
 		}
 		p.sessionProgram = filepath.Join(filepath.Dir(self), sessionProgramName)
 	}
-	if err := checkSessionProgram(p.sessionProgram); err != nil {
-		return trace.Wrap(err)
+	if p.userProgram == "" {
+		p.userProgram = filepath.Join(filepath.Dir(p.sessionProgram), userProgramName)
+	}
+	for _, program := range []string{p.sessionProgram, p.userProgram} {
+		if err := checkProgram(program); err != nil {
+			return trace.Wrap(err)
+		}
+	}
+	if closed := closedToUsers(p.userProgram); closed != "" {
+		p.log.WithField("component", "node").Warnf("Users cannot run %s, so they have no sftp and no forwarding: %s is closed to them. Install it where all may go, as make install does.", p.userProgram, closed)
 	}
 	if p.settings.SSH.PAM.Enabled {
 		if err := pam.Available(); err != nil {
@@ -65,7 +77,7 @@ func (p *Process) warnOfLimits(euid int, loginUID func() (uint32, error)) {
 	}
 }
 
-func checkSessionProgram(path string) error {
+func checkProgram(path string) error {
 	info, err := os.Stat(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -76,6 +88,19 @@ func checkSessionProgram(path string) error {
 		return trace.BadParameter("%s is no executable program: install it again (make install does)", path)
 	}
 	return nil
+}
+
+// closedToUsers returns the program, or the folder above it, that others than its
+// owner may not run or enter; empty where all may.
+func closedToUsers(program string) string {
+	for path := program; ; path = filepath.Dir(path) {
+		if info, err := os.Stat(path); err != nil || info.Mode().Perm()&0o001 == 0 {
+			return path
+		}
+		if path == filepath.Dir(path) {
+			return ""
+		}
+	}
 }
 
 // checkPAMService looks where libpam does. Without the file it would refuse
@@ -127,6 +152,7 @@ func (p *Process) initNode(ctx context.Context, listener net.Listener) error {
 		HostUUID:       p.hostUUID,
 		ClusterName:    clusterName,
 		SessionProgram: p.sessionProgram,
+		UserProgram:    p.userProgram,
 		PAM: node.PAM{
 			Enabled:     p.settings.SSH.PAM.Enabled,
 			ServiceName: p.settings.SSH.PAM.ServiceName,

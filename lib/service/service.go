@@ -93,6 +93,9 @@ type Config struct {
 	// SessionProgram is the absolute path of teleport-session. Empty looks
 	// beside the running program.
 	SessionProgram string
+	// UserProgram is the absolute path of teleport-user. Empty looks beside
+	// SessionProgram.
+	UserProgram string
 }
 
 // CheckAndSetDefaults fills in what was left out.
@@ -120,6 +123,7 @@ type Process struct {
 	clock          clockwork.Clock
 	reopenLog      func() error
 	sessionProgram string
+	userProgram    string
 
 	emitter *auditd.Queue
 	dataDir *dataDir
@@ -142,6 +146,7 @@ func New(ctx context.Context, cfg Config) (_ *Process, err error) {
 		clock:          cfg.Clock,
 		reopenLog:      cfg.ReopenLog,
 		sessionProgram: cfg.SessionProgram,
+		userProgram:    cfg.UserProgram,
 	}
 	var listeners *listeners
 	defer func() {

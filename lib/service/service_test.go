@@ -35,7 +35,7 @@ func settings(t *testing.T) *config.Config {
 func start(t *testing.T, cfg *config.Config) (*Process, *auditdtest.Recorder) {
 	log, _ := quiet()
 	recorder := &auditdtest.Recorder{}
-	p, err := New(t.Context(), Config{Settings: cfg, Log: log, Emitter: recorder, SessionProgram: "/bin/true"})
+	p, err := New(t.Context(), Config{Settings: cfg, Log: log, Emitter: recorder, SessionProgram: "/bin/true", UserProgram: "/bin/true"})
 	require.NoError(t, err)
 	p.Start()
 	return p, recorder
@@ -119,7 +119,7 @@ func TestNodeAlone(t *testing.T) {
 	require.NoError(t, cfg.SetRoles("node"))
 	cfg.SSH.TrustedUserCAKeys = filepath.Join(t.TempDir(), "ca.pub")
 	log, hook := quiet()
-	service := Config{Settings: cfg, Log: log, Emitter: &auditdtest.Recorder{}, SessionProgram: "/bin/true"}
+	service := Config{Settings: cfg, Log: log, Emitter: &auditdtest.Recorder{}, SessionProgram: "/bin/true", UserProgram: "/bin/true"}
 
 	_, err := New(ctx, service)
 	require.ErrorContains(t, err, cfg.SSH.TrustedUserCAKeys, "a file that is not there")
@@ -171,7 +171,7 @@ func TestStartThatFails(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			cfg := settings(t)
 			recorder := &auditdtest.Recorder{}
-			service := Config{Settings: cfg, Log: log, Emitter: recorder, SessionProgram: "/bin/true"}
+			service := Config{Settings: cfg, Log: log, Emitter: recorder, SessionProgram: "/bin/true", UserProgram: "/bin/true"}
 			test.damage(t, cfg, &service)
 			_, err := New(t.Context(), service)
 			require.Error(t, err)

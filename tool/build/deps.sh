@@ -13,7 +13,11 @@ packages=(
 	"auditd: ausearch, aulast and aureport, for the tests and the demo"
 	"libaudit-dev: the rival in the benchmarks"
 	"openssh-client: ssh, for the tests and the demo"
-	"openssh-server: the rival in the benchmarks"
+	"openssh-server: the rival in the benchmarks, and what ours is compared with"
+	"putty-tools: plink, pscp and psftp, for the tests"
+	"rsync: copying files, for the tests"
+	"procps: who is logged in (w), for the tests"
+	"iproute2: whose sockets there are (ss), for the tests"
 )
 
 if ! command -v apt-get >/dev/null || ! command -v dpkg-query >/dev/null; then

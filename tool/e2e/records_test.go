@@ -443,8 +443,8 @@ func TestSessionProgramFails(t *testing.T) {
 	harness.NeedRoot(t)
 	// A copy, since the program is taken away while the daemon runs.
 	dir := harness.OpenDir(t)
-	copied := harness.Programs{Dir: dir, Teleport: dir + "/teleport", Session: dir + "/teleport-session", Tctl: dir + "/tctl"}
-	for from, to := range map[string]string{built(t).Teleport: copied.Teleport, built(t).Session: copied.Session, built(t).Tctl: copied.Tctl} {
+	copied := harness.Programs{Dir: dir, Teleport: dir + "/teleport", Session: dir + "/teleport-session", User: dir + "/teleport-user", Tctl: dir + "/tctl"}
+	for from, to := range map[string]string{built(t).Teleport: copied.Teleport, built(t).Session: copied.Session, built(t).User: copied.User, built(t).Tctl: copied.Tctl} {
 		harness.CopyFile(t, from, to)
 	}
 	audit := harness.StartAudit(t, harness.AuditConfig{})

@@ -142,7 +142,7 @@ func (s *channel) request(r *ssh.Request) (ok bool, work func() outcome) {
 	case "pty-req":
 		return s.requestPTY(r.Payload), nil
 	case "shell":
-		return s.start(&session.Start{Shell: true})
+		return s.start(&session.Start{Program: session.Shell})
 	case "exec":
 		var m struct{ Command string }
 		if ssh.Unmarshal(r.Payload, &m) != nil {
@@ -150,12 +150,20 @@ func (s *channel) request(r *ssh.Request) (ok bool, work func() outcome) {
 		}
 		return s.start(&session.Start{Command: m.Command})
 	case "subsystem":
-		// There is none yet, but a certificate's own command stands for any.
+		// A certificate's own command stands for any.
 		var m struct{ Name string }
-		if ssh.Unmarshal(r.Payload, &m) != nil || s.conn.Identity.ForceCommand == "" {
+		if ssh.Unmarshal(r.Payload, &m) != nil {
 			return false, nil
 		}
-		return s.start(&session.Start{Command: m.Name})
+		switch {
+		case s.conn.Identity.ForceCommand != "":
+			return s.start(&session.Start{Command: m.Name})
+		case m.Name == "sftp":
+			// A file server needs no terminal.
+			s.pty = nil
+			return s.start(&session.Start{Program: session.Files})
+		}
+		return false, nil
 	case "window-change":
 		return s.resize(r.Payload), nil
 	case "signal":
@@ -236,10 +244,10 @@ func (s *channel) start(m *session.Start) (ok bool, work func() outcome) {
 	s.started = true
 	m.PTY, m.Env = s.pty, s.env
 	if force := s.conn.Identity.ForceCommand; force != "" {
-		if !m.Shell && !strings.Contains(m.Command, "\x00") {
+		if m.Program == session.Command && !strings.Contains(m.Command, "\x00") {
 			m.Env = append(m.Env, "SSH_ORIGINAL_COMMAND="+m.Command)
 		}
-		m.Shell, m.Command = false, force
+		m.Program, m.Command = session.Command, force
 	}
 	return true, func() outcome { return outcome{ok: true, run: s.startProcess(m)} }
 }

@@ -45,6 +45,7 @@ func Example() {
 		CAs:            cas,
 		HostSigners:    func() []ssh.Signer { return []ssh.Signer{key} },
 		SessionProgram: "/usr/local/bin/teleport-session",
+		UserProgram:    "/usr/local/bin/teleport-user",
 	})
 	if err != nil {
 		log.Fatal(err)

@@ -16,14 +16,16 @@ import (
 	"time"
 
 	"github.com/gravitational/trace"
-	"golang.org/x/sys/unix"
 
 	"teleport-auditd/lib/auditd"
 	"teleport-auditd/lib/srv/account"
+	"teleport-auditd/lib/srv/seqpacket"
 	"teleport-auditd/lib/srv/session"
 )
 
 const (
+	// maxFiles is how many descriptors come with a process at most.
+	maxFiles = 3
 	// endTimeout bounds how long the daemon waits, when it ends itself, for a
 	// login to end. teleport-session goes on without it.
 	endTimeout = 8 * time.Second
@@ -64,7 +66,8 @@ func (e *failedError) Error() string { return e.text }
 // process is a user's process. Whoever got it closes files.
 type process struct {
 	id uint32
-	// files are the terminal's master, or standard input, output and error.
+	// files are the terminal's master, or standard input, output and error, or
+	// the socket of what forwards.
 	files []*os.File
 	text  string
 	// exited gets how the process ended, or is closed when nobody knows.
@@ -179,8 +182,8 @@ func (l *login) ask(m *session.Start, answer chan result) error {
 			return trace.Wrap(err)
 		}
 	}
-	files := 3
-	if m.PTY != nil {
+	files := maxFiles
+	if m.PTY != nil || m.Program == session.Forward {
 		files = 1
 	}
 	l.waiting[m.ID] = waiter{answer: answer, files: files}
@@ -211,11 +214,12 @@ func (l *login) run() error {
 		PAM:          session.PAM{Enabled: cfg.PAM.Enabled, Service: cfg.PAM.ServiceName},
 		AuditMode:    string(cfg.AuditMode),
 		KeepDetached: cfg.KeepDetached,
+		UserProgram:  cfg.UserProgram,
 	})
 	if err != nil {
 		return trace.Wrap(err)
 	}
-	ours, theirs, err := socketPair()
+	ours, theirs, err := seqpacket.Pair()
 	if err != nil {
 		return trace.Wrap(err, "opening a socket to teleport-session")
 	}
@@ -254,23 +258,6 @@ func (l *login) write(b []byte) error {
 // allocates in its life is less than what collecting it would take. A login that
 // runs very many commands collects all the same, at the limit.
 var smallRuntime = []string{"GOMAXPROCS=1", "GOGC=off", "GOMEMLIMIT=16MiB"}
-
-// socketPair returns the daemon's end, and the one that teleport-session gets.
-func socketPair() (ours *net.UnixConn, theirs *os.File, err error) {
-	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return nil, nil, err
-	}
-	theirs = os.NewFile(uintptr(fds[1]), "teleport-session")
-	f := os.NewFile(uintptr(fds[0]), "teleport")
-	defer f.Close()
-	conn, err := net.FileConn(f)
-	if err != nil {
-		_ = theirs.Close()
-		return nil, nil, err
-	}
-	return conn.(*net.UnixConn), theirs, nil
-}
 
 // signal sends a client's signal to a process.
 func (l *login) signal(id uint32, name string) {
@@ -332,7 +319,7 @@ func (l *login) end(ctx context.Context) {
 func (l *login) listen(cmd *exec.Cmd) {
 	defer close(l.done)
 	for {
-		body, fds, err := receive(l.socket)
+		body, fds, err := seqpacket.Receive(l.socket, session.MaxMessage, maxFiles)
 		if err != nil {
 			l.conn.log.WithError(err).Error("The socket to teleport-session has failed.")
 			break
@@ -345,7 +332,7 @@ func (l *login) listen(cmd *exec.Cmd) {
 			// It ends its login now. What it says is read to the end, lest it
 			// waits for somebody to read.
 			l.conn.log.WithError(err).Error("The answer of teleport-session cannot be read.")
-			closeAll(fds)
+			seqpacket.CloseAll(fds)
 			_ = l.socket.CloseWrite()
 			continue
 		}
@@ -435,13 +422,7 @@ func (l *login) take(m session.Message, fds []int) {
 	default:
 		log.Errorf("teleport-session sent a message that is the daemon's to send (%T).", m)
 	}
-	closeAll(fds)
-}
-
-func closeAll(fds []int) {
-	for _, fd := range fds {
-		_ = unix.Close(fd)
-	}
+	seqpacket.CloseAll(fds)
 }
 
 // answerAll tells everybody who waits for a process that there will be none.
@@ -513,66 +494,4 @@ func (l *login) record(event auditd.EventType, result auditd.Result, reason, tty
 		TTYName:      tty,
 		Reason:       reason,
 	})
-}
-
-// receive returns the next message with its descriptors, or nil when
-// teleport-session has closed its end. The buffer is as large as the message:
-// most are small, and every login waits for one most of the time.
-func receive(socket *net.UnixConn) (body []byte, fds []int, err error) {
-	raw, err := socket.SyscallConn()
-	if err != nil {
-		return nil, nil, trace.Wrap(err)
-	}
-	var inner error
-	err = raw.Read(func(fd uintptr) bool {
-		var n int
-		n, _, inner = unix.Recvfrom(int(fd), nil, unix.MSG_PEEK|unix.MSG_TRUNC)
-		if errors.Is(inner, unix.EAGAIN) {
-			return false
-		}
-		if inner != nil || n == 0 {
-			return true
-		}
-		body = make([]byte, min(n, session.MaxMessage))
-		rights := make([]byte, unix.CmsgSpace(3*4))
-		var nrights int
-		n, nrights, _, _, inner = unix.Recvmsg(int(fd), body, rights, unix.MSG_CMSG_CLOEXEC)
-		if inner == nil {
-			body = body[:n]
-			fds, inner = parseRights(rights[:nrights])
-		}
-		return true
-	})
-	switch {
-	case err != nil:
-		return nil, nil, trace.Wrap(err)
-	case errors.Is(inner, unix.ECONNRESET):
-		return nil, nil, nil
-	case inner != nil:
-		closeAll(fds)
-		return nil, nil, trace.Wrap(inner)
-	}
-	return body, fds, nil
-}
-
-// parseRights returns the descriptors of a control message, set for the poller.
-// They are the caller's, with an error too.
-func parseRights(b []byte) (fds []int, err error) {
-	messages, err := unix.ParseSocketControlMessage(b)
-	if err != nil {
-		return nil, err
-	}
-	for _, m := range messages {
-		rights, err := unix.ParseUnixRights(&m)
-		if err != nil {
-			return fds, err
-		}
-		fds = append(fds, rights...)
-	}
-	for _, fd := range fds {
-		if err := unix.SetNonblock(fd, true); err != nil {
-			return fds, err
-		}
-	}
-	return fds, nil
 }

@@ -11,6 +11,7 @@
 //		CAs:            cas,
 //		HostSigners:    func() []ssh.Signer { return signers },
 //		SessionProgram: "/usr/local/bin/teleport-session",
+//		UserProgram:    "/usr/local/bin/teleport-user",
 //	})
 //	if err != nil {
 //		return trace.Wrap(err)
@@ -62,6 +63,19 @@ type PAM struct {
 	ServiceName string
 }
 
+// GatewayPorts says on which addresses remote forwarding listens.
+type GatewayPorts string
+
+// The modes of GatewayPorts, as sshd_config(5) names them.
+const (
+	// GatewayNo listens on the loopback addresses, whatever the client asks for.
+	GatewayNo GatewayPorts = "no"
+	// GatewayYes listens on all addresses.
+	GatewayYes GatewayPorts = "yes"
+	// GatewayClient listens where the client asks for.
+	GatewayClient GatewayPorts = "clientspecified"
+)
+
 // Config is what New needs.
 type Config struct {
 	// Emitter takes the node's own events. It must not block.
@@ -79,6 +93,24 @@ type Config struct {
 	HostUUID, ClusterName string
 	// SessionProgram is the absolute path of teleport-session.
 	SessionProgram string
+	// UserProgram is the absolute path of teleport-user, which every user must
+	// be able to run.
+	UserProgram string
+	// RefuseFileCopy refuses sftp and scp, RefuseForwarding every forwarding but
+	// that of the agent.
+	RefuseFileCopy, RefuseForwarding bool
+	// GatewayPorts says on which addresses remote forwarding listens.
+	GatewayPorts GatewayPorts
+	// PermitUserEnv reads ~/.ssh/environment, and runs ~/.ssh/rc where the
+	// certificate permits it (permit-user-rc), at each start of a process.
+	PermitUserEnv bool
+	// IdleTimeout ends a connection on which nothing was sent either way for
+	// so long; zero never does.
+	IdleTimeout time.Duration
+	// DisconnectExpired ends a connection when its certificate does.
+	DisconnectExpired bool
+	// Banner returns what clients see before they authenticate. Nil shows none.
+	Banner func() string
 	// PAM is off in its zero value.
 	PAM PAM
 	// KeepDetached leaves processes alone at the end of a connection that have
@@ -105,10 +137,21 @@ func (c *Config) CheckAndSetDefaults() error {
 	switch {
 	case !filepath.IsAbs(c.SessionProgram):
 		return trace.BadParameter("node.Config: SessionProgram %q is no absolute path", c.SessionProgram)
+	case !filepath.IsAbs(c.UserProgram):
+		return trace.BadParameter("node.Config: UserProgram %q is no absolute path", c.UserProgram)
+	case c.IdleTimeout < 0:
+		return trace.BadParameter("node.Config: negative IdleTimeout %v", c.IdleTimeout)
 	case c.PAM.Enabled && c.PAM.ServiceName == "":
 		return trace.BadParameter("node.Config: PAM is enabled without a ServiceName")
 	case c.MaxSessions < 0 || c.KeepAliveInterval < 0:
 		return trace.BadParameter("node.Config: negative MaxSessions %d or KeepAliveInterval %v", c.MaxSessions, c.KeepAliveInterval)
+	}
+	switch c.GatewayPorts {
+	case "":
+		c.GatewayPorts = GatewayNo
+	case GatewayNo, GatewayYes, GatewayClient:
+	default:
+		return trace.BadParameter("node.Config: GatewayPorts is %q, and not %q, %q or %q", c.GatewayPorts, GatewayNo, GatewayYes, GatewayClient)
 	}
 	if c.MaxSessions == 0 {
 		c.MaxSessions = DefaultMaxSessions

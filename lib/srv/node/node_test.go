@@ -107,6 +107,7 @@ func newHost(t *testing.T, change ...func(*node.Config)) *host {
 		HostUUID:       "f00f",
 		ClusterName:    "example.com",
 		SessionProgram: program,
+		UserProgram:    sessiontest.UserProgram(program),
 		Clock:          clockwork.NewRealClock(),
 		Log:            log,
 	}
@@ -324,6 +325,7 @@ func TestConfig(t *testing.T) {
 			CAs:            new(srvtest.CAs),
 			HostSigners:    func() []ssh.Signer { return nil },
 			SessionProgram: "/usr/local/bin/teleport-session",
+			UserProgram:    "/usr/local/bin/teleport-user",
 		}
 	}
 	cfg := good()
@@ -339,6 +341,9 @@ func TestConfig(t *testing.T) {
 		{`"sometimes" is no auditd mode`, func(c *node.Config) { c.AuditMode = "sometimes" }},
 		{"no absolute path", func(c *node.Config) { c.SessionProgram = "" }},
 		{"no absolute path", func(c *node.Config) { c.SessionProgram = "teleport-session" }},
+		{"no absolute path", func(c *node.Config) { c.UserProgram = "teleport-user" }},
+		{`GatewayPorts is "maybe"`, func(c *node.Config) { c.GatewayPorts = "maybe" }},
+		{"IdleTimeout -1s", func(c *node.Config) { c.IdleTimeout = -time.Second }},
 		{"PAM is enabled without a ServiceName", func(c *node.Config) { c.PAM.Enabled = true }},
 		{"negative MaxSessions -1", func(c *node.Config) { c.MaxSessions = -1 }},
 		{"KeepAliveInterval -1s", func(c *node.Config) { c.KeepAliveInterval = -time.Second }},

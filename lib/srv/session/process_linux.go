@@ -31,8 +31,11 @@ const (
 
 // open starts a process for a channel after the login's first.
 func (l *login) open(m *Start) {
-	var term *terminal
-	if m.PTY != nil {
+	term := l.reserved
+	l.reserved = nil
+	if m.PTY == nil || m.Program == Forward {
+		l.reserved, term = term, nil
+	} else if term == nil {
 		var err error
 		if term, err = openTerminal(m.PTY, &l.request.Account, l.root); err != nil {
 			l.note(err.Error())
@@ -46,37 +49,88 @@ func (l *login) open(m *Start) {
 // start starts the process of a channel and tells the daemon. term is nil for
 // pipes, and closed on return.
 func (l *login) start(m *Start, term *terminal) {
-	var theirs, ours []int
-	if term != nil {
-		theirs = []int{term.slave, term.slave, term.slave}
-		ours = []int{term.master}
-		defer term.close()
-	} else {
-		pipes, err := openPipes()
-		if err != nil {
-			l.note(err.Error())
-			_ = l.send(&Failed{ID: m.ID, Text: "no pipes could be opened"})
-			return
-		}
-		defer closeAll(pipes[:])
-		theirs = []int{pipes[0], pipes[3], pipes[5]}
-		ours = []int{pipes[1], pipes[2], pipes[4]}
+	defer term.close()
+	theirs, ours, err := openFiles(m, term)
+	defer closeAll(theirs)
+	defer closeAll(ours)
+	if err != nil {
+		l.note(err.Error())
+		_ = l.send(&Failed{ID: m.ID, Text: "this host could not open what the process needs"})
+		return
 	}
-	text := ""
+	text, tty := "", ""
 	if term != nil {
-		text = l.takeText()
+		tty = term.name
+		if m.Program == Shell && !l.isHushed() {
+			text = l.takeText()
+		}
 	}
 	pid, note, err := l.fork(m, term, theirs)
 	if err != nil {
-		_ = l.send(&Failed{ID: m.ID, Text: fmt.Sprintf("%s: %s", l.shell(), reason(err))})
+		_ = l.send(&Failed{ID: m.ID, Text: fmt.Sprintf("%s: %s", printable(l.program(m)), reason(err))})
 		return
 	}
 	l.channels[m.ID] = pid
 	l.leaders[pid] = true
-	if err := l.send(&Started{ID: m.ID, PID: uint32(pid), Text: text + note}, ours...); err != nil {
+	if err := l.send(&Started{ID: m.ID, PID: uint32(pid), TTY: tty, Text: text + note}, ours...); err != nil {
 		// Nobody will ever read from it.
 		_ = unix.Kill(pid, unix.SIGKILL)
 	}
+}
+
+// openFiles returns the descriptors of a process, standard input, output and
+// error, and those of the daemon. All are copies that the caller closes, with an
+// error too.
+func openFiles(m *Start, term *terminal) (theirs, ours []int, err error) {
+	if term != nil {
+		for _, to := range []struct {
+			fds *[]int
+			fd  int
+		}{{&theirs, term.slave}, {&theirs, term.slave}, {&theirs, term.slave}, {&ours, term.master}} {
+			fd, err := unix.FcntlInt(uintptr(to.fd), unix.F_DUPFD_CLOEXEC, 0)
+			if err != nil {
+				return theirs, ours, fmt.Errorf("copying a terminal's descriptor: %w", err)
+			}
+			*to.fds = append(*to.fds, fd)
+		}
+		return theirs, ours, nil
+	}
+	if m.Program == Forward {
+		fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			return nil, nil, fmt.Errorf("opening a socket: %w", err)
+		}
+		theirs, ours = []int{fds[0]}, []int{fds[1]}
+		for range 2 {
+			fd, err := unix.Open("/dev/null", unix.O_RDWR|unix.O_CLOEXEC, 0)
+			if err != nil {
+				return theirs, ours, fmt.Errorf("opening /dev/null: %w", err)
+			}
+			theirs = append(theirs, fd)
+		}
+		return theirs, ours, nil
+	}
+	var pipes [3][2]int
+	for i := range pipes {
+		if err := unix.Pipe2(pipes[i][:], unix.O_CLOEXEC); err != nil {
+			return theirs, ours, fmt.Errorf("opening a pipe: %w", err)
+		}
+		reading, writing := pipes[i][0], pipes[i][1]
+		if i == 0 {
+			theirs, ours = append(theirs, reading), append(ours, writing)
+		} else {
+			theirs, ours = append(theirs, writing), append(ours, reading)
+		}
+	}
+	return theirs, ours, nil
+}
+
+// isHushed tells whether the user wants to see nothing but a prompt (login(1)).
+func (l *login) isHushed() bool {
+	return l.asUser(func() error {
+		var stat unix.Stat_t
+		return unix.Stat(l.request.Account.Home+"/.hushlogin", &stat)
+	}) == nil
 }
 
 // reason returns what a failed start says to a user: the errno's own words.
@@ -101,11 +155,6 @@ func (l *login) fork(m *Start, term *terminal, files []int) (pid int, note strin
 		return 0, "", err
 	}
 	account := &l.request.Account
-	shell := l.shell()
-	argv := []string{path.Base(shell), "-c", m.Command}
-	if m.Shell {
-		argv = []string{"-" + path.Base(shell)}
-	}
 	attr := &syscall.ProcAttr{
 		Env:   l.environment(m, term),
 		Files: []uintptr{uintptr(files[0]), uintptr(files[1]), uintptr(files[2])},
@@ -122,16 +171,58 @@ func (l *login) fork(m *Start, term *terminal, files []int) (pid int, note strin
 	// The working directory is set here, as the user, and inherited: a home
 	// folder may be closed to root (NFS), and a missing one must not be taken
 	// for a missing shell.
-	err = l.asUser(func() error { return unix.Chdir(account.Home) })
+	if m.Program != Forward {
+		err = l.asUser(func() error { return unix.Chdir(account.Home) })
+	}
 	if err != nil {
 		note = fmt.Sprintf("Could not change to the home folder %s: %s\n", printable(account.Home), reason(err))
 		if err := unix.Chdir("/"); err != nil {
 			return 0, "", err
 		}
 	}
-	pid, err = syscall.ForkExec(shell, argv, attr)
+	pid, err = syscall.ForkExec(l.program(m), l.arguments(m), attr)
 	// This process must not keep the user's file systems busy.
 	return pid, note, errors.Join(err, unix.Chdir("/"))
+}
+
+// program is the path of what a Start runs.
+func (l *login) program(m *Start) string {
+	if m.Program == Forward {
+		return l.request.UserProgram
+	}
+	return l.shell()
+}
+
+// arguments are the program's, its own name first.
+func (l *login) arguments(m *Start) []string {
+	name := path.Base(l.shell())
+	switch m.Program {
+	case Shell:
+		return []string{"-" + name}
+	case Forward:
+		return []string{path.Base(l.request.UserProgram), "forward"}
+	case Files:
+		command := quoteForShell(l.request.UserProgram) + " sftp"
+		if m.Command != "" {
+			command += " " + m.Command
+		}
+		return []string{name, "-c", command}
+	}
+	return []string{name, "-c", m.Command}
+}
+
+// quoteForShell makes one word of a path. What needs no quotes gets none, since
+// shells that let only some programs run compare words.
+func quoteForShell(s string) string {
+	for i := 0; i < len(s); i++ {
+		switch c := s[i]; {
+		case '0' <= c && c <= '9', 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z',
+			c == '/', c == '.', c == '_', c == '-', c == '+':
+		default:
+			return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+		}
+	}
+	return s
 }
 
 // environment returns what the process starts with. Later values win: the
@@ -192,6 +283,7 @@ func (l *login) environment(m *Start, term *terminal) []string {
 		set("TERM", term.term)
 	}
 	own("SSH_TTY", tty)
+	own("SSH_AUTH_SOCK", m.AgentSocket)
 	own("SSH_TELEPORT_USER", r.TeleportUser)
 	own("SSH_TELEPORT_HOST_UUID", r.HostUUID)
 	own("SSH_TELEPORT_CLUSTER_NAME", r.ClusterName)
@@ -300,18 +392,6 @@ func closeOnExec() error {
 		}
 	}
 	return nil
-}
-
-// openPipes returns reading and writing ends of three pipes, in that order.
-func openPipes() ([6]int, error) {
-	var fds [6]int
-	for i := 0; i < len(fds); i += 2 {
-		if err := unix.Pipe2(fds[i:i+2], unix.O_CLOEXEC); err != nil {
-			closeAll(fds[:i])
-			return fds, fmt.Errorf("opening a pipe: %w", err)
-		}
-	}
-	return fds, nil
 }
 
 func closeAll(fds []int) {

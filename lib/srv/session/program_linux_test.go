@@ -387,7 +387,7 @@ func TestProcess(t *testing.T) {
 
 		require.Equal(t, "sh\n", d.run(3, "echo $0"))
 		require.Equal(t, u.Home+"\n", d.run(4, "pwd"))
-		d.send(&Start{ID: 5, Shell: true})
+		d.send(&Start{ID: 5, Program: Shell})
 		d.started(5)
 		_, err = d.files[5][0].WriteString("echo $0\n")
 		require.NoError(t, err)
@@ -491,7 +491,7 @@ func TestShellMissing(t *testing.T) {
 	login := loginOf(sessiontest.Self(t))
 	login.Account.Shell = "/bin/no-such-shell"
 	d := startProgram(t)
-	d.send(login, &Start{ID: 1, Shell: true})
+	d.send(login, &Start{ID: 1, Program: Shell})
 	failed := await(d, func(m *Failed) bool { return m.ID == 1 })
 	require.Equal(t, "/bin/no-such-shell: no such file or directory", failed.Text)
 	d.send(&Start{ID: 2, Command: strings.Repeat("x", 1<<17)})

@@ -64,6 +64,9 @@ type login struct {
 	pamEnv  []string
 	groups  []uint32
 	tty     string
+	// reserved is the terminal that the login's records name, until its process
+	// starts: forwarding came first.
+	reserved *terminal
 	// text is what PAM had to say and nobody was told yet.
 	text strings.Builder
 
@@ -133,6 +136,9 @@ func (l *login) run() error {
 		return l.refuse(refusal)
 	}
 	defer l.emitter.Close()
+	if start.Program == Forward {
+		l.reserved, term = term, nil
+	}
 	l.start(start, term)
 	serveErr := l.serve()
 	return errors.Join(serveErr, l.end())
@@ -412,6 +418,7 @@ func (l *login) serve() error {
 // end ends the processes and tells everybody who must know, whatever fails on
 // the way.
 func (l *login) end() error {
+	l.reserved.close()
 	err := l.endProcesses()
 	// The daemon was told of a record that was not written.
 	_ = l.emit(auditd.AuditUserEnd, auditd.Success, "")

@@ -22,19 +22,20 @@
 //
 // The descriptors of Started are the daemon's: the terminal's master, or the
 // writing end of the process's standard input and the reading ends of its
-// standard output and error.
+// standard output and error, or a socket to the process that forwards.
 //
 // This package is linked into a program that is started for every login, so it
 // imports little, and its errors are plain.
 package session
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"math"
 
 	"golang.org/x/sys/unix"
+
+	"teleport-auditd/lib/srv/wire"
 )
 
 // Socket is the descriptor of teleport-session's end of the socket pair.
@@ -42,7 +43,7 @@ const Socket = 3
 
 // version changes with the protocol. Daemon and teleport-session are installed
 // together, but a daemon that still runs meets the program that replaced its own.
-const version = 1
+const version = 2
 
 // MaxMessage is the largest message. Linux takes no single argument above 128
 // KiB (MAX_ARG_STRLEN), so no command that could be run is longer.
@@ -68,7 +69,7 @@ const (
 type Message interface {
 	kind() kind
 	// code reads or writes the fields, in one order for both.
-	code(c *coder)
+	code(c *wire.Coder)
 }
 
 // Account is the system user, as the host's user database has it.
@@ -100,6 +101,9 @@ type Login struct {
 	// KeepDetached leaves processes alone, at the end, that have made a session
 	// of their own (setsid(2)).
 	KeepDetached bool
+	// UserProgram is the absolute path of teleport-user, which serves files and
+	// forwarding as the user.
+	UserProgram string
 }
 
 // PTY is the terminal that a channel asked for.
@@ -118,16 +122,36 @@ func (p *PTY) Winsize() unix.Winsize {
 	return unix.Winsize{Col: clamp(p.Columns), Row: clamp(p.Rows), Xpixel: clamp(p.Width), Ypixel: clamp(p.Height)}
 }
 
+// Program says what a Start runs.
+type Program uint32
+
+const (
+	// Command runs Start.Command by the login shell's -c.
+	Command Program = iota
+	// Shell runs a login shell.
+	Shell
+	// Files runs teleport-user's sftp server by the login shell's -c, with
+	// Start.Command as its arguments, so that a shell that lets nobody in
+	// (nologin) lets no files out.
+	Files
+	// Forward runs teleport-user for the connection's forwarding. Its one
+	// descriptor is a SOCK_SEQPACKET socket to it (lib/srv/forward).
+	Forward
+)
+
 // Start asks for a process. Its channel is known by ID from here on.
 type Start struct {
-	ID uint32
-	// Command is for the login shell's -c. Shell asks for a login shell instead.
+	ID      uint32
+	Program Program
 	Command string
-	Shell   bool
-	// PTY is nil where the process gets pipes.
+	// PTY is nil where the process gets pipes. With Forward it is the terminal
+	// of the next Start, where that is known: the first Start makes the login,
+	// whose records name its terminal.
 	PTY *PTY
 	// Env holds NAME=value pairs that the client may set, checked by the daemon.
 	Env []string
+	// AgentSocket is SSH_AUTH_SOCK, empty for none.
+	AgentSocket string
 }
 
 // Signal sends a signal to a channel's process group, with the user's own
@@ -159,6 +183,8 @@ type Refused struct {
 type Started struct {
 	ID  uint32
 	PID uint32
+	// TTY is the terminal's path, empty for none.
+	TTY string
 	// Text is for the user, before what the process writes.
 	Text string
 }
@@ -199,97 +225,101 @@ func (*Exited) kind() kind   { return kindExited }
 func (*Note) kind() kind     { return kindNote }
 func (*Ended) kind() kind    { return kindEnded }
 
-func (m *Login) code(c *coder) {
-	c.string(&m.Account.Name)
-	c.uint32(&m.Account.UID)
-	c.uint32(&m.Account.GID)
-	list(c, &m.Account.Groups, (*coder).uint32)
-	c.string(&m.Account.Home)
-	c.string(&m.Account.Shell)
-	c.string(&m.TeleportUser)
-	list(c, &m.Roles, (*coder).string)
-	c.string(&m.ClientAddr)
-	c.string(&m.ServerAddr)
-	c.string(&m.HostUUID)
-	c.string(&m.ClusterName)
-	c.bool(&m.PAM.Enabled)
-	c.string(&m.PAM.Service)
-	c.string(&m.AuditMode)
-	c.bool(&m.KeepDetached)
+func (m *Login) code(c *wire.Coder) {
+	c.String(&m.Account.Name)
+	c.Uint32(&m.Account.UID)
+	c.Uint32(&m.Account.GID)
+	wire.List(c, &m.Account.Groups, (*wire.Coder).Uint32)
+	c.String(&m.Account.Home)
+	c.String(&m.Account.Shell)
+	c.String(&m.TeleportUser)
+	wire.List(c, &m.Roles, (*wire.Coder).String)
+	c.String(&m.ClientAddr)
+	c.String(&m.ServerAddr)
+	c.String(&m.HostUUID)
+	c.String(&m.ClusterName)
+	c.Bool(&m.PAM.Enabled)
+	c.String(&m.PAM.Service)
+	c.String(&m.AuditMode)
+	c.Bool(&m.KeepDetached)
+	c.String(&m.UserProgram)
 }
 
-func (m *Start) code(c *coder) {
-	c.uint32(&m.ID)
-	c.string(&m.Command)
-	c.bool(&m.Shell)
-	list(c, &m.Env, (*coder).string)
+func (m *Start) code(c *wire.Coder) {
+	c.Uint32(&m.ID)
+	program := uint32(m.Program)
+	c.Uint32(&program)
+	m.Program = Program(program)
+	c.String(&m.Command)
+	c.String(&m.AgentSocket)
+	wire.List(c, &m.Env, (*wire.Coder).String)
 	terminal := m.PTY != nil
-	c.bool(&terminal)
+	c.Bool(&terminal)
 	if !terminal {
 		return
 	}
 	if m.PTY == nil {
 		m.PTY = new(PTY)
 	}
-	c.string(&m.PTY.Term)
-	c.uint32(&m.PTY.Columns)
-	c.uint32(&m.PTY.Rows)
-	c.uint32(&m.PTY.Width)
-	c.uint32(&m.PTY.Height)
-	c.bytes(&m.PTY.Modes)
+	c.String(&m.PTY.Term)
+	c.Uint32(&m.PTY.Columns)
+	c.Uint32(&m.PTY.Rows)
+	c.Uint32(&m.PTY.Width)
+	c.Uint32(&m.PTY.Height)
+	c.Bytes(&m.PTY.Modes)
 }
 
-func (m *Signal) code(c *coder) {
-	c.uint32(&m.ID)
-	c.string(&m.Name)
+func (m *Signal) code(c *wire.Coder) {
+	c.Uint32(&m.ID)
+	c.String(&m.Name)
 }
 
-func (m *LoggedIn) code(c *coder) {
-	c.uint32(&m.AuditSession)
-	c.bool(&m.Fresh)
-	c.string(&m.TTY)
+func (m *LoggedIn) code(c *wire.Coder) {
+	c.Uint32(&m.AuditSession)
+	c.Bool(&m.Fresh)
+	c.String(&m.TTY)
 }
 
-func (m *Refused) code(c *coder) {
-	c.string(&m.Reason)
-	c.string(&m.Text)
-	c.bool(&m.Recorded)
+func (m *Refused) code(c *wire.Coder) {
+	c.String(&m.Reason)
+	c.String(&m.Text)
+	c.Bool(&m.Recorded)
 }
 
-func (m *Started) code(c *coder) {
-	c.uint32(&m.ID)
-	c.uint32(&m.PID)
-	c.string(&m.Text)
+func (m *Started) code(c *wire.Coder) {
+	c.Uint32(&m.ID)
+	c.Uint32(&m.PID)
+	c.String(&m.TTY)
+	c.String(&m.Text)
 }
 
-func (m *Failed) code(c *coder) {
-	c.uint32(&m.ID)
-	c.string(&m.Text)
+func (m *Failed) code(c *wire.Coder) {
+	c.Uint32(&m.ID)
+	c.String(&m.Text)
 }
 
-func (m *Exited) code(c *coder) {
-	c.uint32(&m.ID)
-	c.uint32(&m.Status)
-	c.string(&m.Signal)
-	c.bool(&m.CoreDumped)
+func (m *Exited) code(c *wire.Coder) {
+	c.Uint32(&m.ID)
+	c.Uint32(&m.Status)
+	c.String(&m.Signal)
+	c.Bool(&m.CoreDumped)
 }
 
-func (m *Note) code(c *coder) {
-	c.bool(&m.Unrecorded)
-	c.string(&m.Text)
+func (m *Note) code(c *wire.Coder) {
+	c.Bool(&m.Unrecorded)
+	c.String(&m.Text)
 }
 
-func (m *Ended) code(*coder) {}
+func (m *Ended) code(*wire.Coder) {}
 
 // Encode returns the message as it is sent. The error says that it is larger
 // than MaxMessage.
 func Encode(m Message) ([]byte, error) {
-	c := coder{writing: true, buf: []byte{version, byte(m.kind())}}
-	m.code(&c)
-	if c.err == nil && len(c.buf) > MaxMessage {
-		c.err = errTooLong
+	b, err := wire.Write(MaxMessage, []byte{version, byte(m.kind())}, m.code)
+	if errors.Is(err, wire.ErrTooLong) {
+		return nil, errTooLong
 	}
-	return c.buf, c.err
+	return b, err
 }
 
 var (
@@ -331,88 +361,8 @@ func Decode(b []byte) (Message, error) {
 	default:
 		return nil, errMalformed
 	}
-	c := coder{buf: b[2:]}
-	m.code(&c)
-	if c.err == nil && len(c.buf) != 0 {
-		c.err = errMalformed
+	if wire.Read(b[2:], m.code) != nil {
+		return nil, errMalformed
 	}
-	return m, c.err
-}
-
-// coder writes fields to buf, or reads them from it. Numbers are varints,
-// strings and lists are prefixed with their length.
-type coder struct {
-	writing bool
-	buf     []byte
-	err     error
-}
-
-func (c *coder) uint32(v *uint32) {
-	if c.writing {
-		c.buf = binary.AppendUvarint(c.buf, uint64(*v))
-		return
-	}
-	n, size := binary.Uvarint(c.buf)
-	if c.err != nil || size <= 0 || n > math.MaxUint32 {
-		c.err = errMalformed
-		return
-	}
-	*v, c.buf = uint32(n), c.buf[size:]
-}
-
-func (c *coder) bool(v *bool) {
-	var n uint32
-	if *v {
-		n = 1
-	}
-	c.uint32(&n)
-	*v = n == 1
-	if n > 1 {
-		c.err = errMalformed
-	}
-}
-
-func (c *coder) length(n int) int {
-	size := uint32(n)
-	c.uint32(&size)
-	return int(size)
-}
-
-func (c *coder) bytes(v *[]byte) {
-	n := c.length(len(*v))
-	switch {
-	case c.writing && n > MaxMessage:
-		c.err = errTooLong
-	case c.writing:
-		c.buf = append(c.buf, *v...)
-	case c.err != nil || n > len(c.buf):
-		c.err = errMalformed
-	case n > 0:
-		*v, c.buf = append([]byte(nil), c.buf[:n]...), c.buf[n:]
-	}
-}
-
-func (c *coder) string(v *string) {
-	b := []byte(*v)
-	c.bytes(&b)
-	if !c.writing {
-		*v = string(b)
-	}
-}
-
-func list[T any](c *coder, v *[]T, each func(*coder, *T)) {
-	n := c.length(len(*v))
-	if !c.writing {
-		// Each element takes at least a byte.
-		if c.err != nil || n > len(c.buf) {
-			c.err = errMalformed
-			return
-		}
-		if n > 0 {
-			*v = make([]T, n)
-		}
-	}
-	for i := range *v {
-		each(c, &(*v)[i])
-	}
+	return m, nil
 }

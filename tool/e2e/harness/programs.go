@@ -13,14 +13,14 @@ import (
 type Programs struct {
 	// Dir holds them; a record is ours when its exe lies in it.
 	Dir string
-	// Teleport, Session and Tctl are absolute paths.
-	Teleport, Session, Tctl string
+	// Teleport, Session, User and Tctl are absolute paths.
+	Teleport, Session, User, Tctl string
 }
 
 // Build builds the programs into dir, or takes built ones from the folder that
 // E2E_BIN names.
 func Build(dir string) (Programs, error) {
-	names := []string{"teleport", "teleport-session", "tctl"}
+	names := []string{"teleport", "teleport-session", "teleport-user", "tctl"}
 	if built := os.Getenv("E2E_BIN"); built != "" {
 		abs, err := filepath.Abs(built)
 		if err != nil {
@@ -54,6 +54,7 @@ func Build(dir string) (Programs, error) {
 		Dir:      dir,
 		Teleport: filepath.Join(dir, "teleport"),
 		Session:  filepath.Join(dir, "teleport-session"),
+		User:     filepath.Join(dir, "teleport-user"),
 		Tctl:     filepath.Join(dir, "tctl"),
 	}, nil
 }

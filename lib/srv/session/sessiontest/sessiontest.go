@@ -41,8 +41,13 @@ func NeedRoot(t testing.TB) {
 	}
 }
 
-// Build builds teleport-session in a new folder that every user may read, for
-// TestMain. remove deletes it.
+// UserProgram is teleport-user beside what Build has built.
+func UserProgram(program string) string {
+	return filepath.Join(filepath.Dir(program), "teleport-user")
+}
+
+// Build builds teleport-session, and teleport-user beside it, in a new folder that
+// every user may read, for TestMain. remove deletes it.
 func Build() (program string, remove func(), err error) {
 	dir, err := openDir()
 	if err != nil {
@@ -50,10 +55,10 @@ func Build() (program string, remove func(), err error) {
 	}
 	remove = func() { os.RemoveAll(dir) }
 	program = filepath.Join(dir, "teleport-session")
-	out, err := exec.Command("go", "build", "-o", program, "teleport-auditd/tool/teleport-session").CombinedOutput()
+	out, err := exec.Command("go", "build", "-o", dir+"/", "teleport-auditd/tool/teleport-session", "teleport-auditd/tool/teleport-user").CombinedOutput()
 	if err != nil {
 		remove()
-		return "", nil, fmt.Errorf("building teleport-session: %w\n%s", err, out)
+		return "", nil, fmt.Errorf("building teleport-session and teleport-user: %w\n%s", err, out)
 	}
 	return program, remove, nil
 }
