@@ -4,6 +4,7 @@ package session
 
 import (
 	"bytes"
+	"fmt"
 	"math"
 	"runtime"
 	"strings"
@@ -82,7 +83,7 @@ func TestOtherVersion(t *testing.T) {
 	require.NoError(t, err)
 	b[0] = version + 1
 	_, err = Decode(b)
-	require.ErrorContains(t, err, "different versions (1 and 2): restart teleport")
+	require.ErrorContains(t, err, fmt.Sprintf("different versions (%d and %d): restart teleport", version, version+1))
 }
 
 func TestMaxMessage(t *testing.T) {
