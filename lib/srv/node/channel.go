@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"golang.org/x/crypto/ssh"
 	"golang.org/x/sys/unix"
@@ -33,6 +34,10 @@ const (
 	exitRefused = 255
 	// exitNotStarted is what a shell answers for a command that cannot be run.
 	exitNotStarted = 126
+
+	// exitGrace is how long the end of a process may take after that of its
+	// output for the client to hear of it first.
+	exitGrace = 200 * time.Millisecond
 )
 
 // channel is one session channel before and after its process has started.
@@ -339,21 +344,51 @@ func (s *channel) serveProcess() {
 		})
 		outputs = []stream{{s, p.files[1]}, {s.Stderr(), p.files[2]}}
 	}
-	var output sync.WaitGroup
 	var open atomic.Int32
 	open.Store(int32(len(outputs)))
+	output := make(chan struct{})
 	for _, o := range outputs {
-		output.Go(func() {
-			defer s.conn.survive()
+		s.conn.spawn(func() {
+			// Closed after a panic too: the process must not be waited for in vain.
+			defer func() {
+				if open.Add(-1) == 0 {
+					close(output)
+				}
+			}()
 			s.pump(o.to, o.from)
-			if open.Add(-1) == 0 {
-				// The end of the output is not that of the process, and
-				// the client may be waiting for either.
-				_ = s.CloseWrite()
-			}
 		})
 	}
-	exit := <-p.exited
+	s.exit(s.ended(output))
+	<-output
+	_ = s.CloseWrite()
+	_ = s.Close()
+	s.closeFiles()
+}
+
+// ended waits for the end of the process. The end of its output, which is closed
+// then, is not that of the process, and the client may be waiting for either. But
+// mostly both come together, and then the exit status goes first: PuTTY takes
+// nothing more on a channel when input and output have ended.
+func (s *channel) ended(output <-chan struct{}) *session.Exited {
+	p := s.process
+	select {
+	case exit := <-p.exited:
+		return exit
+	case <-output:
+	}
+	timer := s.conn.server.cfg.Clock.NewTimer(exitGrace)
+	defer timer.Stop()
+	select {
+	case exit := <-p.exited:
+		return exit
+	case <-timer.Chan():
+	}
+	_ = s.CloseWrite()
+	return <-p.exited
+}
+
+// exit tells the client how the process has ended.
+func (s *channel) exit(exit *session.Exited) {
 	switch {
 	case exit == nil:
 		// teleport-session was killed, and the process with it.
@@ -363,9 +398,6 @@ func (s *channel) serveProcess() {
 	default:
 		s.exitStatus(exit.Status)
 	}
-	output.Wait()
-	_ = s.Close()
-	s.closeFiles()
 }
 
 // exitSignal is RFC 4254, section 6.10.
