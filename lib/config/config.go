@@ -53,6 +53,11 @@ const (
 	DefaultMaxStartups = 100
 	// DefaultLoginGraceTime is how long a client may take to authenticate.
 	DefaultLoginGraceTime = 120 * time.Second
+	// DefaultKeepAliveInterval is the time between two questions to a client
+	// whether it is still there.
+	DefaultKeepAliveInterval = 5 * time.Minute
+	// DefaultGatewayPorts keeps remote forwarding on the loopback addresses.
+	DefaultGatewayPorts = "no"
 )
 
 // Config is what the daemon runs by.
@@ -131,6 +136,24 @@ type SSH struct {
 	MaxStartups int
 	// LoginGraceTime is how long a client may take to authenticate.
 	LoginGraceTime time.Duration
+	// KeepAliveInterval is the time between two questions to a client whether
+	// it is still there.
+	KeepAliveInterval time.Duration
+	// ClientIdleTimeout ends a connection on which nothing was sent for so long.
+	// Zero never does.
+	ClientIdleTimeout time.Duration
+	// DisconnectExpiredCert ends a connection when its certificate does.
+	DisconnectExpiredCert bool
+	// Banner is an absolute path to a file that clients see before they
+	// authenticate; empty for none.
+	Banner string
+	// RefuseFileCopy and RefuseForwarding are ssh_file_copy and
+	// port_forwarding turned round, so that their zero values are the defaults.
+	RefuseFileCopy, RefuseForwarding bool
+	// GatewayPorts is "no", "yes" or "clientspecified", as sshd_config(5) has it.
+	GatewayPorts string
+	// PermitUserEnv reads ~/.ssh/environment and runs ~/.ssh/rc.
+	PermitUserEnv bool
 	// KeepDetached leaves processes alone at the end of a login that have
 	// made a session of their own.
 	KeepDetached bool
@@ -158,12 +181,14 @@ func Default() *Config {
 			LoginGraceTime: DefaultLoginGraceTime,
 		},
 		SSH: SSH{
-			Enabled:        true,
-			ListenAddr:     "0.0.0.0:" + DefaultSSHPort,
-			PAM:            PAM{ServiceName: DefaultPAMServiceName},
-			MaxSessions:    DefaultMaxSessions,
-			MaxStartups:    DefaultMaxStartups,
-			LoginGraceTime: DefaultLoginGraceTime,
+			Enabled:           true,
+			ListenAddr:        "0.0.0.0:" + DefaultSSHPort,
+			PAM:               PAM{ServiceName: DefaultPAMServiceName},
+			MaxSessions:       DefaultMaxSessions,
+			MaxStartups:       DefaultMaxStartups,
+			LoginGraceTime:    DefaultLoginGraceTime,
+			KeepAliveInterval: DefaultKeepAliveInterval,
+			GatewayPorts:      DefaultGatewayPorts,
 		},
 	}
 }
@@ -248,6 +273,8 @@ func (c *Config) setDefaults() error {
 	setDefault(&c.SSH.MaxSessions, def.SSH.MaxSessions)
 	setDefault(&c.SSH.MaxStartups, def.SSH.MaxStartups)
 	setDefault(&c.SSH.LoginGraceTime, def.SSH.LoginGraceTime)
+	setDefault(&c.SSH.KeepAliveInterval, def.SSH.KeepAliveInterval)
+	setDefault(&c.SSH.GatewayPorts, def.SSH.GatewayPorts)
 	if c.Debug {
 		c.Log.Severity = logrus.DebugLevel
 	}
@@ -288,6 +315,14 @@ func (c *Config) checkValues() error {
 		{"ssh_service.max_sessions", checkCount(c.SSH.MaxSessions)},
 		{"ssh_service.max_startups", checkCount(c.SSH.MaxStartups)},
 		{"ssh_service.login_grace_time", checkGraceTime(c.SSH.LoginGraceTime)},
+		{"ssh_service.keep_alive_interval", checkKeepAlive(c.SSH.KeepAliveInterval)},
+		{"ssh_service.client_idle_timeout", checkIdleTimeout(c.SSH.ClientIdleTimeout)},
+		{"ssh_service.gateway_ports", checkGatewayPorts(c.SSH.GatewayPorts)},
+	}
+	if c.SSH.Banner != "" {
+		if err := checkPath(c.SSH.Banner); err != nil {
+			return trace.BadParameter("ssh_service.banner: %v", err)
+		}
 	}
 	for _, check := range checks {
 		if check.err != nil {

@@ -57,7 +57,7 @@ func schema(c *Config) []key {
 			{name: "enabled", set: boolean(&c.Proxy.Enabled)},
 			{name: "listen_addr", set: listenAddr(&c.Proxy.ListenAddr, DefaultProxyPort)},
 			{name: "max_startups", set: count(&c.Proxy.MaxStartups)},
-			{name: "login_grace_time", set: graceTime(&c.Proxy.LoginGraceTime)},
+			{name: "login_grace_time", set: duration(&c.Proxy.LoginGraceTime, parseGraceTime)},
 		}},
 		{name: "ssh_service", section: []key{
 			{name: "enabled", set: boolean(&c.SSH.Enabled)},
@@ -70,7 +70,15 @@ func schema(c *Config) []key {
 			}},
 			{name: "max_sessions", set: count(&c.SSH.MaxSessions)},
 			{name: "max_startups", set: count(&c.SSH.MaxStartups)},
-			{name: "login_grace_time", set: graceTime(&c.SSH.LoginGraceTime)},
+			{name: "login_grace_time", set: duration(&c.SSH.LoginGraceTime, parseGraceTime)},
+			{name: "keep_alive_interval", set: duration(&c.SSH.KeepAliveInterval, parseKeepAlive)},
+			{name: "client_idle_timeout", set: duration(&c.SSH.ClientIdleTimeout, parseIdleTimeout)},
+			{name: "disconnect_expired_cert", set: boolean(&c.SSH.DisconnectExpiredCert)},
+			{name: "banner", set: text(&c.SSH.Banner, checkPath)},
+			{name: "ssh_file_copy", set: refusal(&c.SSH.RefuseFileCopy)},
+			{name: "port_forwarding", set: refusal(&c.SSH.RefuseForwarding)},
+			{name: "gateway_ports", set: func(n ast.Node) error { return setGatewayPorts(&c.SSH.GatewayPorts, n) }},
+			{name: "permit_user_env", set: boolean(&c.SSH.PermitUserEnv)},
 			{name: "keep_detached_processes", set: boolean(&c.SSH.KeepDetached)},
 		}},
 	}
@@ -123,17 +131,41 @@ func listenAddr(field *string, defaultPort string) func(ast.Node) error {
 	}
 }
 
-func graceTime(field *time.Duration) func(ast.Node) error {
+// duration reads a time with its unit, by parse.
+func duration(field *time.Duration, parse func(string) (time.Duration, error)) func(ast.Node) error {
 	return func(n ast.Node) error {
 		if number, ok := n.(*ast.IntegerNode); ok {
 			return fmt.Errorf("expects a time with its unit: write %ss for seconds", number.GetToken().Value)
 		}
 		value, err := textOf(n)
 		if err == nil {
-			*field, err = parseGraceTime(value)
+			*field, err = parse(value)
 		}
 		return err
 	}
+}
+
+// refusal reads yes or no for a field that says the opposite.
+func refusal(field *bool) func(ast.Node) error {
+	return func(n ast.Node) error {
+		allowed, err := boolOf(n)
+		*field = !allowed
+		return err
+	}
+}
+
+// setGatewayPorts takes YAML's booleans for the words yes and no.
+func setGatewayPorts(field *string, n ast.Node) error {
+	word, ok := n.(*ast.StringNode)
+	if ok && strings.EqualFold(word.Value, gatewayClient) {
+		*field = gatewayClient
+		return nil
+	}
+	if all, err := boolOf(n); err == nil {
+		*field = yesNo(all)
+		return nil
+	}
+	return fmt.Errorf("expects no, yes or %s, and has %s", gatewayClient, describe(n))
 }
 
 // setMode names the modes in every refusal, YAML's own false included, which

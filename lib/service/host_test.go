@@ -356,4 +356,6 @@ func TestDefaultsAgree(t *testing.T) {
 	require.Equal(t, srv.DefaultMaxStartups, config.DefaultMaxStartups)
 	require.Equal(t, srv.DefaultLoginGraceTime, config.DefaultLoginGraceTime)
 	require.Equal(t, node.DefaultMaxSessions, config.DefaultMaxSessions)
+	require.Equal(t, node.DefaultKeepAliveInterval, config.DefaultKeepAliveInterval)
+	require.EqualValues(t, node.GatewayNo, config.DefaultGatewayPorts)
 }

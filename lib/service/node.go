@@ -143,6 +143,14 @@ func (p *Process) initNode(ctx context.Context, listener net.Listener) error {
 	if p.auth != nil {
 		clusterName = p.auth.ClusterName()
 	}
+	var banner func() string
+	if path := p.settings.SSH.Banner; path != "" {
+		file, err := srv.NewBannerFile(path, p.clock, log)
+		if err != nil {
+			return trace.Wrap(err)
+		}
+		banner = file.Text
+	}
 	server, err := node.New(node.Config{
 		Emitter:        p.emitter,
 		Unrecorded:     p.emitter.Tally(),
@@ -157,12 +165,20 @@ func (p *Process) initNode(ctx context.Context, listener net.Listener) error {
 			Enabled:     p.settings.SSH.PAM.Enabled,
 			ServiceName: p.settings.SSH.PAM.ServiceName,
 		},
-		KeepDetached:   p.settings.SSH.KeepDetached,
-		MaxSessions:    p.settings.SSH.MaxSessions,
-		MaxStartups:    p.settings.SSH.MaxStartups,
-		LoginGraceTime: p.settings.SSH.LoginGraceTime,
-		Clock:          p.clock,
-		Log:            log,
+		RefuseFileCopy:    p.settings.SSH.RefuseFileCopy,
+		RefuseForwarding:  p.settings.SSH.RefuseForwarding,
+		GatewayPorts:      node.GatewayPorts(p.settings.SSH.GatewayPorts),
+		PermitUserEnv:     p.settings.SSH.PermitUserEnv,
+		IdleTimeout:       p.settings.SSH.ClientIdleTimeout,
+		DisconnectExpired: p.settings.SSH.DisconnectExpiredCert,
+		Banner:            banner,
+		KeepDetached:      p.settings.SSH.KeepDetached,
+		MaxSessions:       p.settings.SSH.MaxSessions,
+		MaxStartups:       p.settings.SSH.MaxStartups,
+		LoginGraceTime:    p.settings.SSH.LoginGraceTime,
+		KeepAliveInterval: p.settings.SSH.KeepAliveInterval,
+		Clock:             p.clock,
+		Log:               log,
 	})
 	if err != nil {
 		return trace.Wrap(err)

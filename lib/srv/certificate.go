@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
-	"math"
 	"net"
 	"net/netip"
 	"slices"
@@ -28,6 +27,10 @@ const (
 	forceCommandOption  = "force-command"
 	sourceAddressOption = "source-address"
 )
+
+// lastSecond is the end of the year 9999. What is valid longer never ends, and does
+// not overflow the arithmetic of times.
+const lastSecond = 253402300799
 
 // maxOptionName is how much of a critical option's name a reason quotes.
 const maxOptionName = 64
@@ -194,7 +197,7 @@ func identify(cert *ssh.Certificate, login string, uid uint32) (Identity, error)
 		PermitX11Forwarding:   permits("permit-X11-forwarding"),
 		PermitUserRC:          permits("permit-user-rc"),
 	}
-	if cert.ValidBefore <= math.MaxInt64 {
+	if cert.ValidBefore <= lastSecond {
 		identity.ValidBefore = time.Unix(int64(cert.ValidBefore), 0)
 	}
 	var err error

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"runtime/debug"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/gravitational/trace"
 	"golang.org/x/crypto/ssh"
@@ -47,6 +48,8 @@ const (
 )
 
 const (
+	// maxBannerPart is how much of a banner goes into one packet.
+	maxBannerPart = 30 << 10
 	// maxLogin is the longest name that useradd(8) and NSS take.
 	maxLogin = 255
 	// maxEventName bounds what one refused client can make the event queue
@@ -96,6 +99,8 @@ type login struct {
 	identity Identity
 	// first is the login that was asked for first.
 	first string
+	// client is for banners, before the client has authenticated.
+	client ssh.ServerPreAuthConn
 }
 
 // authenticate lets the client prove who it is. It returns nil where the client
@@ -112,8 +117,9 @@ func (s *Server) authenticate(c *connection) *Conn {
 		PublicKeyCallback:         l.keyOffered,
 		VerifiedPublicKeyCallback: l.keyProven,
 		AuthLogCallback:           l.attempted,
+		PreAuthConnCallback:       func(conn ssh.ServerPreAuthConn) { l.client = conn },
 		// It is the one callback that comes with every first request, even
-		// with one that is broken off. No banner is sent.
+		// with one that is broken off.
 		BannerCallback: l.asked,
 	}
 	if err := addHostKeys(config, s.cfg.HostSigners()); err != nil {
@@ -169,11 +175,28 @@ func (l *login) refuse(f failure) error {
 	return &f
 }
 
-// asked hears of the first request.
-func (l *login) asked(meta ssh.ConnMetadata) (banner string) {
+// asked hears of the first request, and shows the banner.
+func (l *login) asked(meta ssh.ConnMetadata) (last string) {
 	l.first = meta.User()
 	l.note(failure{telling: noCertificate, login: meta.User(), reason: reasonNoCertificate})
-	return ""
+	if l.server.cfg.Banner == nil {
+		return ""
+	}
+	// A packet may not be longer than clients must take (RFC 4253, section 6.1),
+	// and several banners are as good as one.
+	text := l.server.cfg.Banner()
+	for len(text) > maxBannerPart {
+		n := maxBannerPart
+		for n > 0 && !utf8.RuneStart(text[n]) {
+			n--
+		}
+		if l.client == nil || n == 0 || l.client.SendAuthBanner(text[:n]) != nil {
+			// The client is gone, which reading tells.
+			return ""
+		}
+		text = text[n:]
+	}
+	return text
 }
 
 // attempted hears how each attempt ended, but for keys that may be proven, and

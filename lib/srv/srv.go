@@ -63,6 +63,10 @@ const (
 	DefaultLoginGraceTime = 120 * time.Second
 )
 
+// DefaultRekeyInterval is how long a connection has one key: the hour of RFC 4253,
+// section 9.
+const DefaultRekeyInterval = time.Hour
+
 // CAs is where the trusted user certificate authorities come from.
 type CAs interface {
 	// UserCAs returns the authorities' public keys. It is asked at each login,
@@ -95,6 +99,13 @@ type Config struct {
 	// and the requests of each channel that it accepts, until they are closed,
 	// or return. A panic in it ends this connection only.
 	Handle func(ctx context.Context, conn *Conn)
+	// Banner returns what a client shows before it authenticates, for a login
+	// that was asked for. Nil, and an empty text, show nothing.
+	Banner func() string
+	// RekeyInterval is the time between two exchanges of a connection's key, of
+	// which there is one after each GiB as well. DefaultRekeyInterval where it
+	// is zero.
+	RekeyInterval time.Duration
 	// MaxStartups bounds the connections that have not authenticated yet; one
 	// more is closed at once. DefaultMaxStartups where it is zero.
 	MaxStartups int
@@ -124,6 +135,8 @@ func (c *Config) CheckAndSetDefaults() error {
 		return trace.BadParameter("srv.Config has no Handle")
 	case c.MaxStartups < 0:
 		return trace.BadParameter("srv.Config has a negative MaxStartups %d", c.MaxStartups)
+	case c.RekeyInterval < 0:
+		return trace.BadParameter("srv.Config has a negative RekeyInterval %v", c.RekeyInterval)
 	case c.LoginGraceTime < 0:
 		return trace.BadParameter("srv.Config has a negative LoginGraceTime %v", c.LoginGraceTime)
 	}
@@ -132,6 +145,9 @@ func (c *Config) CheckAndSetDefaults() error {
 	}
 	if c.LoginGraceTime == 0 {
 		c.LoginGraceTime = DefaultLoginGraceTime
+	}
+	if c.RekeyInterval == 0 {
+		c.RekeyInterval = DefaultRekeyInterval
 	}
 	if c.Clock == nil {
 		c.Clock = clockwork.NewRealClock()
@@ -164,6 +180,9 @@ type Server struct {
 	stopped chan struct{}
 	// serving counts the connections' goroutines.
 	serving sync.WaitGroup
+
+	// noRekey says, once, that keys cannot be exchanged by the clock.
+	noRekey sync.Once
 
 	crowded        *notice
 	acceptTrouble  *notice
@@ -307,6 +326,7 @@ func (s *Server) handle(c *connection, conn *Conn) {
 	// Closing first lets the readers of what is left come to an end.
 	defer discard(conn.Channels, conn.Requests)
 	defer conn.Close()
+	defer s.rekey(conn)()
 	s.cfg.Handle(s.ctx, conn)
 }
 

@@ -215,6 +215,10 @@ func (l *login) run() error {
 		AuditMode:    string(cfg.AuditMode),
 		KeepDetached: cfg.KeepDetached,
 		UserProgram:  cfg.UserProgram,
+		// With files of theirs users would get round a certificate's command.
+		UserEnvironment: cfg.PermitUserEnv && id.ForceCommand == "",
+		UserRC:          cfg.PermitUserEnv && id.ForceCommand == "" && id.PermitUserRC,
+		SystemRC:        cfg.PermitUserEnv,
 	})
 	if err != nil {
 		return trace.Wrap(err)

@@ -120,6 +120,8 @@ type Config struct {
 	// defaults where they are zero.
 	MaxSessions, MaxStartups          int
 	LoginGraceTime, KeepAliveInterval time.Duration
+	// RekeyInterval is lib/srv's.
+	RekeyInterval time.Duration
 	// Clock is the real one where it is nil.
 	Clock clockwork.Clock
 	// Log is logrus's standard logger where it is nil.
@@ -193,6 +195,8 @@ func New(cfg Config) (*Server, error) {
 		HostSigners:    cfg.HostSigners,
 		LookupUID:      lookupUID,
 		Handle:         s.handle,
+		Banner:         cfg.Banner,
+		RekeyInterval:  cfg.RekeyInterval,
 		MaxStartups:    cfg.MaxStartups,
 		LoginGraceTime: cfg.LoginGraceTime,
 		Clock:          cfg.Clock,
@@ -234,12 +238,18 @@ type connection struct {
 	// sessions counts the session channels, and those processes that have
 	// outlived theirs.
 	sessions atomic.Int32
+	// lastActive is when something was sent last, in ns since 1970; see active.
+	lastActive atomic.Int64
+	// channels are the open session channels.
+	channelsMu sync.Mutex
+	channels   map[*channel]struct{}
 }
 
 func (s *Server) handle(ctx context.Context, conn *srv.Conn) {
 	c := &connection{
-		Conn:   conn,
-		server: s,
+		Conn:     conn,
+		server:   s,
+		channels: make(map[*channel]struct{}),
 		log: s.log.WithFields(logrus.Fields{
 			"login": conn.Identity.Login,
 			"user":  conn.Identity.TeleportUser,
@@ -249,6 +259,8 @@ func (s *Server) handle(ctx context.Context, conn *srv.Conn) {
 	c.login = newLogin(c)
 	c.spawn(c.serveRequests)
 	defer c.keepAlive()()
+	defer c.endIdle()()
+	defer c.endExpired()()
 	for channel := range conn.Channels {
 		c.open(channel)
 	}
@@ -275,6 +287,7 @@ func (c *connection) survive() {
 
 // open answers the client's wish for a channel.
 func (c *connection) open(channel ssh.NewChannel) {
+	c.active()
 	refuse := func(reason ssh.RejectionReason, text string) { _ = channel.Reject(reason, text) }
 	switch channel.ChannelType() {
 	case "session":

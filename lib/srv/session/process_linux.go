@@ -25,6 +25,9 @@ import (
 
 // Default search paths, as OpenSSH and login(1) have them.
 const (
+	// sshrcFile is there for tests of existence: teleport-user runs it.
+	sshrcFile = "/etc/ssh/sshrc"
+
 	userPath = "/usr/local/bin:/usr/bin:/bin:/usr/games"
 	rootPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 )
@@ -63,6 +66,9 @@ func (l *login) start(m *Start, term *terminal) {
 		tty = term.name
 		if m.Program == Shell && !l.isHushed() {
 			text = l.takeText()
+			if !l.request.PAM.Enabled {
+				text += messageOfTheDay(motdFile)
+			}
 		}
 	}
 	pid, note, err := l.fork(m, term, theirs)
@@ -180,7 +186,14 @@ func (l *login) fork(m *Start, term *terminal, files []int) (pid int, note strin
 			return 0, "", err
 		}
 	}
-	pid, err = syscall.ForkExec(l.program(m), l.arguments(m), attr)
+	program, arguments := l.program(m), l.arguments(m)
+	if before := l.before(m); before != nil {
+		// It reads and runs the user's files as the user, and then becomes the
+		// program.
+		arguments = append(append(append([]string{path.Base(l.request.UserProgram)}, before...), program), arguments...)
+		program = l.request.UserProgram
+	}
+	pid, err = syscall.ForkExec(program, arguments, attr)
 	// This process must not keep the user's file systems busy.
 	return pid, note, errors.Join(err, unix.Chdir("/"))
 }
@@ -211,6 +224,37 @@ func (l *login) arguments(m *Start) []string {
 	return []string{name, "-c", m.Command}
 }
 
+// before returns the arguments of teleport-user for what is to be done before the
+// program runs (lib/srv/prepare), nil where that is nothing: most users have none
+// of the files, and where they are not permitted nobody looks for them.
+func (l *login) before(m *Start) []string {
+	r := l.request
+	if m.Program == Forward || !r.UserEnvironment && !r.UserRC && !r.SystemRC {
+		return nil
+	}
+	exists := func(file string) bool {
+		return l.asUser(func() error {
+			var stat unix.Stat_t
+			return unix.Stat(file, &stat)
+		}) == nil
+	}
+	var words []string
+	if r.UserEnvironment && exists(r.Account.Home+"/.ssh/environment") {
+		words = append(words, "-e")
+	}
+	switch {
+	// As with sshd, whose own file is for files too.
+	case r.UserRC && m.Program != Files && exists(r.Account.Home+"/.ssh/rc"):
+		words = append(words, "-r")
+	case r.SystemRC && exists(sshrcFile):
+		words = append(words, "-s")
+	}
+	if words == nil {
+		return nil
+	}
+	return append(append([]string{"prepare"}, words...), "--")
+}
+
 // quoteForShell makes one word of a path. What needs no quotes gets none, since
 // shells that let only some programs run compare words.
 func quoteForShell(s string) string {
@@ -226,8 +270,8 @@ func quoteForShell(s string) string {
 }
 
 // environment returns what the process starts with. Later values win: the
-// client's, then ours, then PAM's, then what names the login, which nobody may
-// change.
+// client's, then ours, then PAM's or, without PAM, the host's, then what names the
+// login, which nobody may change.
 func (l *login) environment(m *Start, term *terminal) []string {
 	r := l.request
 	values := make(map[string]string)
@@ -283,7 +327,10 @@ func (l *login) environment(m *Start, term *terminal) []string {
 		set("TERM", term.term)
 	}
 	own("SSH_TTY", tty)
-	own("SSH_AUTH_SOCK", m.AgentSocket)
+	// Without agent forwarding it may be that of an agent of PAM's.
+	if m.AgentSocket != "" {
+		set("SSH_AUTH_SOCK", m.AgentSocket)
+	}
 	own("SSH_TELEPORT_USER", r.TeleportUser)
 	own("SSH_TELEPORT_HOST_UUID", r.HostUUID)
 	own("SSH_TELEPORT_CLUSTER_NAME", r.ClusterName)

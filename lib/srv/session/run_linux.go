@@ -61,9 +61,10 @@ type login struct {
 	emitter auditd.Emitter
 	mode    auditd.Mode
 	pam     *pam.Transaction
-	pamEnv  []string
-	groups  []uint32
-	tty     string
+	// pamEnv is what PAM sets, or, without PAM, the host's own file.
+	pamEnv []string
+	groups []uint32
+	tty    string
 	// reserved is the terminal that the login's records name, until its process
 	// starts: forwarding came first.
 	reserved *terminal
@@ -174,6 +175,9 @@ func (l *login) logIn(start *Start) (*terminal, *refusal) {
 		if text, closed := hostClosed(nologinFile); closed {
 			return nil, &refusal{reason: "nologin", text: text, err: errors.New("the host is closed to all but root: " + nologinFile)}
 		}
+	}
+	if !r.PAM.Enabled {
+		l.pamEnv = hostEnvironment(environmentFile)
 	}
 	var term *terminal
 	if start.PTY != nil {

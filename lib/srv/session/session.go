@@ -104,6 +104,10 @@ type Login struct {
 	// UserProgram is the absolute path of teleport-user, which serves files and
 	// forwarding as the user.
 	UserProgram string
+	// UserEnvironment reads ~/.ssh/environment, UserRC runs ~/.ssh/rc, and
+	// SystemRC runs /etc/ssh/sshrc where ~/.ssh/rc is not run, before each
+	// process (sshd(8)).
+	UserEnvironment, UserRC, SystemRC bool
 }
 
 // PTY is the terminal that a channel asked for.
@@ -243,6 +247,9 @@ func (m *Login) code(c *wire.Coder) {
 	c.String(&m.AuditMode)
 	c.Bool(&m.KeepDetached)
 	c.String(&m.UserProgram)
+	c.Bool(&m.UserEnvironment)
+	c.Bool(&m.UserRC)
+	c.Bool(&m.SystemRC)
 }
 
 func (m *Start) code(c *wire.Coder) {

@@ -25,7 +25,7 @@ var messages = []Message{
 		ClientAddr: "192.0.2.7:50122", ServerAddr: "[2001:db8::1%eth0]:3022",
 		HostUUID: "f00f", ClusterName: "example.com",
 		PAM: PAM{Enabled: true, Service: "sshd"}, AuditMode: "required", KeepDetached: true,
-		UserProgram: "/usr/local/bin/teleport-user",
+		UserProgram: "/usr/local/bin/teleport-user", UserEnvironment: true, UserRC: true, SystemRC: true,
 	},
 	&Login{},
 	&Start{ID: 1, Command: "ls -l", Env: []string{"LANG=C", "="}},
