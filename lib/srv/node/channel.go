@@ -46,6 +46,8 @@ type channel struct {
 	conn *connection
 	pty  *session.PTY
 	env  []string
+	// agent says that the process gets a socket to the client's agent.
+	agent bool
 
 	// started says that the client's one shell, command or subsystem was asked for.
 	started bool
@@ -193,8 +195,16 @@ func (s *channel) request(r *ssh.Request) (ok bool, work func() outcome) {
 		}
 		s.conn.login.signal(s.process.id, m.Name)
 		return true, nil
+	case "auth-agent-req@openssh.com":
+		if !s.conn.Identity.PermitAgentForwarding {
+			s.conn.forwarding.warnOnce("Agent forwarding is refused: the certificate does not permit it (permit-agent-forwarding).")
+			return false, nil
+		}
+		s.agent = !s.started
+		return s.agent, nil
+	case "x11-req":
+		s.conn.forwarding.warnOnce("X11 forwarding is refused: this node forwards no X11.")
 	}
-	// Agent and X11 forwarding are among these.
 	return false, nil
 }
 
@@ -295,6 +305,15 @@ func (s *channel) startProcess(m *session.Start) (run func()) {
 		return func() { s.giveUp("a command cannot have a NUL in it\n", exitNotStarted) }
 	}
 	release := s.conn.login.hold()
+	if s.agent {
+		// It comes first: the process gets its path.
+		path, err := s.conn.forwarding.agentSocket(m.PTY)
+		if err != nil {
+			_, text := s.conn.forwarding.explain(err)
+			s.conn.log.Warnf("The client's agent is not forwarded: %s.", text)
+		}
+		m.AgentSocket = path
+	}
 	p, err := s.conn.login.start(m)
 	if err == nil {
 		s.process = p

@@ -41,6 +41,7 @@ import (
 	"teleport-auditd/lib/auditd"
 	"teleport-auditd/lib/srv"
 	"teleport-auditd/lib/srv/account"
+	"teleport-auditd/lib/srv/forward"
 )
 
 const (
@@ -178,6 +179,8 @@ type Server struct {
 	cfg Config
 	log logrus.FieldLogger
 	srv *srv.Server
+	// buffers are lent to forwarded connections.
+	buffers forward.Buffers
 }
 
 // New returns a node that accepts nothing before Serve is called.
@@ -233,6 +236,8 @@ type connection struct {
 	server *Server
 	log    logrus.FieldLogger
 	login  *login
+	// forwarding is what the client forwards.
+	forwarding *forwarding
 	// noMore is set when the client has said that it opens no more sessions.
 	noMore atomic.Bool
 	// sessions counts the session channels, and those processes that have
@@ -257,6 +262,7 @@ func (s *Server) handle(ctx context.Context, conn *srv.Conn) {
 		}),
 	}
 	c.login = newLogin(c)
+	c.forwarding = newForwarding(c)
 	c.spawn(c.serveRequests)
 	defer c.keepAlive()()
 	defer c.endIdle()()
@@ -264,6 +270,7 @@ func (s *Server) handle(ctx context.Context, conn *srv.Conn) {
 	for channel := range conn.Channels {
 		c.open(channel)
 	}
+	c.forwarding.end()
 	c.login.end(ctx)
 }
 
@@ -307,28 +314,11 @@ func (c *connection) open(channel ssh.NewChannel) {
 		}
 		c.spawn(func() { c.serveSession(ch, requests) })
 	case "direct-tcpip", "direct-streamlocal@openssh.com":
-		if !c.Identity.PermitPortForwarding {
-			refuse(ssh.Prohibited, "the certificate does not permit forwarding (permit-port-forwarding)")
-			return
-		}
-		refuse(ssh.Prohibited, "this node forwards no connections; use the proxy to jump to a node")
+		c.forwarding.open(channel)
 	case "x11":
 		refuse(ssh.Prohibited, "this node forwards no X11")
 	default:
 		refuse(ssh.UnknownChannelType, "this node knows sessions only")
-	}
-}
-
-// serveRequests answers the client's global requests, its keepalives among them.
-func (c *connection) serveRequests() {
-	for r := range c.Requests {
-		if r.Type == "no-more-sessions@openssh.com" {
-			c.noMore.Store(true)
-		}
-		if r.WantReply {
-			// A client that asks whether we are there takes any answer.
-			_ = r.Reply(false, nil)
-		}
 	}
 }
 

@@ -773,8 +773,8 @@ func TestRefusedRequests(t *testing.T) {
 		reason ssh.RejectionReason
 		text   string
 	}{
-		"direct-tcpip":                   {ssh.Prohibited, "this node forwards no connections; use the proxy to jump to a node"},
-		"direct-streamlocal@openssh.com": {ssh.Prohibited, "this node forwards no connections; use the proxy to jump to a node"},
+		"direct-tcpip":                   {ssh.ConnectionFailed, "the request for a connection is malformed"},
+		"direct-streamlocal@openssh.com": {ssh.ConnectionFailed, "the request for a connection is malformed"},
 		"x11":                            {ssh.Prohibited, "this node forwards no X11"},
 		"auth-agent@openssh.com":         {ssh.UnknownChannelType, "this node knows sessions only"},
 		"tun@openssh.com":                {ssh.UnknownChannelType, "this node knows sessions only"},
@@ -794,14 +794,13 @@ func TestRefusedRequests(t *testing.T) {
 
 	ch, _ := raw(t, client)
 	for name, payload := range map[string]any{
-		"x11-req":                    nil,
-		"auth-agent-req@openssh.com": nil,
-		"nonsense":                   nil,
-		"signal":                     text{"TERM"},
-		"window-change":              size{80, 24, 0, 0},
-		"exec":                       nil,
-		"subsystem":                  nil,
-		"pty-req":                    nil,
+		"x11-req":       nil,
+		"nonsense":      nil,
+		"signal":        text{"TERM"},
+		"window-change": size{80, 24, 0, 0},
+		"exec":          nil,
+		"subsystem":     nil,
+		"pty-req":       nil,
 	} {
 		require.False(t, ask(t, ch, name, payload), name)
 	}
