@@ -116,15 +116,12 @@ func (l *login) leave(tty string) {
 }
 
 // keepBooks calls f without the limit of file sizes that PAM may have set for the
-// user (pam_limits): beyond it a write kills.
+// user (pam_limits), which is none of the host's books. Root may lift it, but not
+// in every container.
 func (l *login) keepBooks(f func(books.Books) error) {
 	var own unix.Rlimit
 	free := unix.Rlimit{Cur: unix.RLIM_INFINITY, Max: unix.RLIM_INFINITY}
-	if unix.Getrlimit(unix.RLIMIT_FSIZE, &own) == nil && own.Cur != unix.RLIM_INFINITY {
-		if err := unix.Setrlimit(unix.RLIMIT_FSIZE, &free); err != nil {
-			l.note(fmt.Sprintf("the host's books of logins are not written: lifting the limit of file sizes: %v", err))
-			return
-		}
+	if unix.Getrlimit(unix.RLIMIT_FSIZE, &own) == nil && own != free && unix.Setrlimit(unix.RLIMIT_FSIZE, &free) == nil {
 		defer func() { _ = unix.Setrlimit(unix.RLIMIT_FSIZE, &own) }()
 	}
 	if err := f(books.Host()); err != nil {
