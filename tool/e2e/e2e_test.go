@@ -40,6 +40,9 @@ func run(m *testing.M) int {
 	if os.Getenv(floodEnv) != "" {
 		return flood()
 	}
+	if line := os.Getenv(userTTYEnv); line != "" {
+		return sendUserTTY(line)
+	}
 	dir, err := os.MkdirTemp("", "teleport-e2e-bin-")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "cannot make a folder for the programs:", err)

@@ -19,6 +19,7 @@ import (
 
 	"teleport-auditd/lib/auditd"
 	"teleport-auditd/lib/srv/account"
+	"teleport-auditd/lib/srv/books"
 	"teleport-auditd/lib/srv/seqpacket"
 	"teleport-auditd/lib/srv/session"
 )
@@ -119,7 +120,9 @@ type result struct {
 }
 
 type running struct {
-	pid    int
+	pid int
+	// tty is the terminal's path, empty for none.
+	tty    string
 	exited chan *session.Exited
 }
 
@@ -389,7 +392,7 @@ func (l *login) take(m session.Message, fds []int) {
 		}
 		delete(l.waiting, m.ID)
 		exited := make(chan *session.Exited, 1)
-		l.running[m.ID] = running{pid: int(m.PID), exited: exited}
+		l.running[m.ID] = running{pid: int(m.PID), tty: m.TTY, exited: exited}
 		if len(fds) != wait.files {
 			// The kernel keeps back what this process has no room for. Without
 			// its descriptors the user's process finds its input at the end.
@@ -445,9 +448,13 @@ func (l *login) finish(exit error) {
 	defer l.mu.Unlock()
 	l.over = true
 	l.answerAll(errEnded)
+	var ttys []string
 	for id, p := range l.running {
 		delete(l.running, id)
 		close(p.exited)
+		if p.tty != "" {
+			ttys = append(ttys, p.tty)
+		}
 	}
 	if l.ended {
 		if l.loggedIn != nil {
@@ -473,6 +480,20 @@ func (l *login) finish(exit error) {
 		return
 	}
 	l.record(auditd.AuditUserEnd, auditd.Success, "", l.loggedIn.TTY)
+	l.leave(ttys)
+}
+
+// leave enters in the host's books that the login's terminals are nobody's.
+func (l *login) leave(ttys []string) {
+	if os.Geteuid() != 0 {
+		return
+	}
+	for _, tty := range ttys {
+		err := books.Host().Logout(books.Entry{Line: tty, PID: l.teleportSession.Pid, Time: l.conn.server.cfg.Clock.Now()})
+		if err != nil {
+			l.conn.log.WithError(err).Warn("The host's books of logins are not complete.")
+		}
+	}
 }
 
 func (l *login) recordRefusal(reason string) {

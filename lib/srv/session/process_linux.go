@@ -21,6 +21,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"teleport-auditd/lib/srv/books"
 )
 
 // Default search paths, as OpenSSH and login(1) have them.
@@ -64,8 +66,9 @@ func (l *login) start(m *Start, term *terminal) {
 	text, tty := "", ""
 	if term != nil {
 		tty = term.name
+		last := l.enter(tty)
 		if m.Program == Shell && !l.isHushed() {
-			text = l.takeText()
+			text = l.takeText() + last.String()
 			if !l.request.PAM.Enabled {
 				text += messageOfTheDay(motdFile)
 			}
@@ -73,14 +76,62 @@ func (l *login) start(m *Start, term *terminal) {
 	}
 	pid, note, err := l.fork(m, term, theirs)
 	if err != nil {
+		l.leave(tty)
 		_ = l.send(&Failed{ID: m.ID, Text: fmt.Sprintf("%s: %s", printable(l.program(m)), reason(err))})
 		return
 	}
 	l.channels[m.ID] = pid
 	l.leaders[pid] = true
+	if tty != "" {
+		l.ttys[pid] = tty
+	}
 	if err := l.send(&Started{ID: m.ID, PID: uint32(pid), TTY: tty, Text: text + note}, ours...); err != nil {
 		// Nobody will ever read from it.
 		_ = unix.Kill(pid, unix.SIGKILL)
+	}
+}
+
+// enter enters a process with a terminal in the host's books, before it begins
+// to look there, and returns the user's login before.
+func (l *login) enter(tty string) (last books.LastLogin) {
+	if !l.root {
+		return last
+	}
+	l.keepBooks(func(host books.Books) (err error) {
+		last, err = host.Login(books.Entry{
+			User: l.request.Account.Name,
+			UID:  l.request.Account.UID,
+			Line: tty,
+			Addr: l.request.ClientAddr,
+			PID:  os.Getpid(),
+			Time: time.Now(),
+		})
+		return err
+	})
+	return last
+}
+
+// leave enters the end of what enter has entered. An empty tty is none.
+func (l *login) leave(tty string) {
+	if !l.root || tty == "" {
+		return
+	}
+	l.keepBooks(func(host books.Books) error {
+		return host.Logout(books.Entry{Line: tty, PID: os.Getpid(), Time: time.Now()})
+	})
+}
+
+// keepBooks calls f without the limit of file sizes that PAM may have set for the
+// user (pam_limits), which is none of the host's books. Root may lift it, but not
+// in every container.
+func (l *login) keepBooks(f func(books.Books) error) {
+	var own unix.Rlimit
+	free := unix.Rlimit{Cur: unix.RLIM_INFINITY, Max: unix.RLIM_INFINITY}
+	if unix.Getrlimit(unix.RLIMIT_FSIZE, &own) == nil && own != free && unix.Setrlimit(unix.RLIMIT_FSIZE, &free) == nil {
+		defer func() { _ = unix.Setrlimit(unix.RLIMIT_FSIZE, &own) }()
+	}
+	if err := f(books.Host()); err != nil {
+		l.note(fmt.Sprintf("the host's books of logins are not complete: %v", err))
 	}
 }
 
@@ -467,6 +518,8 @@ func (l *login) reap() (left bool) {
 			}
 			delete(l.channels, id)
 			l.leaders[pid] = false
+			l.leave(l.ttys[pid])
+			delete(l.ttys, pid)
 			m := &Exited{ID: id, Status: uint32(status.ExitStatus())}
 			if status.Signaled() {
 				m = &Exited{ID: id, Signal: signalName(status.Signal()), CoreDumped: status.CoreDump()}

@@ -29,6 +29,7 @@ import (
 
 	"teleport-auditd/lib/auditd"
 	"teleport-auditd/lib/pam"
+	"teleport-auditd/lib/srv/books"
 )
 
 const (
@@ -76,6 +77,8 @@ type login struct {
 	// leaders are the pids of all processes that were ever started here, with
 	// whether they still run. Each leads a session (setsid(2)) of its own.
 	leaders map[int]bool
+	// ttys are the terminals of the processes in channels, by pid.
+	ttys map[int]string
 }
 
 // Run is teleport-session. The caller has locked the main goroutine to the main
@@ -94,6 +97,7 @@ func Run() int {
 		root:     os.Geteuid() == 0,
 		channels: make(map[uint32]int),
 		leaders:  make(map[int]bool),
+		ttys:     make(map[int]string),
 	}
 	if err := l.run(); err != nil {
 		l.note(err.Error())
@@ -345,6 +349,11 @@ func (l *login) pamRefusal(err error) *refusal {
 
 // refuse tells the audit system and the daemon why nobody has logged in.
 func (l *login) refuse(r *refusal) error {
+	if l.root {
+		l.keepBooks(func(host books.Books) error {
+			return host.Failed(books.Entry{User: l.request.Account.Name, Addr: l.request.ClientAddr, PID: os.Getpid(), Time: time.Now()})
+		})
+	}
 	// The daemon was told of a record that was not written.
 	_ = l.emit(auditd.AuditUserLogin, auditd.Failed, r.reason)
 	_ = l.emit(auditd.AuditUserErr, auditd.Failed, r.reason)
@@ -424,6 +433,10 @@ func (l *login) serve() error {
 func (l *login) end() error {
 	l.reserved.close()
 	err := l.endProcesses()
+	for _, tty := range l.ttys {
+		// Its process did not end.
+		l.leave(tty)
+	}
 	// The daemon was told of a record that was not written.
 	_ = l.emit(auditd.AuditUserEnd, auditd.Success, "")
 	err = errors.Join(err, ignoreGone(l.send(&Ended{})))

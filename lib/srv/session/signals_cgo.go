@@ -30,6 +30,10 @@ static void wake(int sig) {
 	errno = saved;
 }
 
+// What is written past a limit of file sizes that PAM has set for the user fails
+// then, and does not kill.
+static void nothing(int sig) { (void)sig; }
+
 // SA_ONSTACK, since Go's threads have small stacks (os/signal, "Go programs that
 // use cgo").
 static int watch(int fd) {
@@ -40,7 +44,8 @@ static int watch(int fd) {
 	for (unsigned i = 0; i < sizeof signals / sizeof *signals; i++)
 		if (sigaction(signals[i], &action, 0) != 0)
 			return errno;
-	return 0;
+	action.sa_handler = nothing;
+	return sigaction(SIGXFSZ, &action, 0) == 0 ? 0 : errno;
 }
 
 static int terminated(void) { return terminate; }
