@@ -86,6 +86,11 @@ ssh_service:
 		"mode off is a mode":       {"teleport: {auditd: {mode: off}}", func(c *Config) { c.AuditMode = auditd.ModeOff }},
 		"a section in comments":    {"ssh_service:\n  pam:\n  #  enabled: yes\n", func(*Config) {}},
 		"words as values":          {"teleport: {nodename: no}", func(c *Config) { c.NodeName = "no" }},
+		"all of PAM": {"ssh_service:\n  pam:\n    enabled: yes\n    use_pam_auth: yes\n    environment:\n      TEAM: \"{{external.team}}\"\n      WHO: '{{user.metadata.name}} of {{ internal.logins }}'\n", func(c *Config) {
+			c.SSH.PAM = PAM{Enabled: true, ServiceName: "sshd", UseAuth: true, Environment: map[string]string{
+				"TEAM": "{{external.team}}", "WHO": "{{user.metadata.name}} of {{ internal.logins }}",
+			}}
+		}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got, err := ReadFile(write(t, test.text))
@@ -192,6 +197,12 @@ func TestRefusals(t *testing.T) {
 		"mode false":          {"teleport: {auditd: {mode: false}}\n", `FILE:1:27: teleport.auditd.mode: expects auto, required or off, and has the word false`},
 		"relative path":       {"teleport:\n  data_dir: var\n", `FILE:2:13: teleport.data_dir: expects a whole path, from /, not "var"`},
 		"service name":        {"ssh_service:\n  pam:\n    service_name: ../sshd\n", `FILE:3:19: ssh_service.pam.service_name: expects the name of a file in /etc/pam.d, such as "sshd", not "../sshd"`},
+		"PAM's questions":     {"ssh_service:\n  pam:\n    use_pam_auth: yes\n", `FILE:3:5: ssh_service.pam.use_pam_auth needs PAM, which is off, so that nobody would be asked: set ssh_service.pam.enabled to yes, or take use_pam_auth out`},
+		"variable's source":   {"ssh_service:\n  pam:\n    environment:\n      TEAM: \"{{extrenal.team}}\"\n", `FILE:4:13: ssh_service.pam.environment.TEAM: has {{extrenal.team}}, which is not known: {{user.metadata.name}}, {{internal.logins}} and {{external.TRAIT}} are`},
+		"variable's brackets": {"ssh_service:\n  pam:\n    environment:\n      TEAM: \"{{external.team}\"\n", `FILE:4:13: ssh_service.pam.environment.TEAM: has a {{ without a }} after it at "{{external.team}"`},
+		"variable's name":     {"ssh_service:\n  pam:\n    environment:\n      LD_PRELOAD: x\n", `FILE:4:7: ssh_service.pam.environment: "LD_PRELOAD" decides which code programs load, and must not follow a certificate`},
+		"variable's number":   {"ssh_service:\n  pam:\n    environment:\n      1: x\n", `FILE:4:7: ssh_service.pam.environment: a variable's name must be text: put it in quotes`},
+		"variable twice":      {"ssh_service:\n  pam:\n    environment:\n      A: x\n      A: y\n", `FILE:5:7: ssh_service.pam.environment.A is set twice, first in line 4: take one of them out`},
 		"node's name":         {"teleport:\n  nodename: \"web 1\"\n", `FILE:2:13: teleport.nodename: may hold only letters, digits, '-', '_' and '.', so not the ' ' of "web 1"`},
 		"block of text":       {"teleport:\n  nodename: |\n    web\n", `FILE:2:13: teleport.nodename: expects text, and has a block of text`},
 		"alias":               {"teleport:\n  nodename: &n web\n  data_dir: *n\n", `FILE:2:13: teleport.nodename: anchors and aliases (& and *) are not supported: write the value out, in quotes where it starts with one of these`},
@@ -290,6 +301,7 @@ func TestCheckAndSetDefaults(t *testing.T) {
 		"proxy_service.listen_addr: expects":                             func(c *Config) { c.Proxy.ListenAddr = "x:y" },
 		"ssh_service.listen_addr: expects":                               func(c *Config) { c.SSH.ListenAddr = "x:y" },
 		"ssh_service.pam.service_name: expects":                          func(c *Config) { c.SSH.PAM.ServiceName = ".." },
+		"ssh_service.pam.environment: X: has a {{":                       func(c *Config) { c.SSH.PAM.Environment = map[string]string{"X": "{{"} },
 		"ssh_service.max_sessions: expects":                              func(c *Config) { c.SSH.MaxSessions = -1 },
 		"ssh_service.max_startups: expects":                              func(c *Config) { c.SSH.MaxStartups = maxCount + 1 },
 		"ssh_service.login_grace_time: expects":                          func(c *Config) { c.SSH.LoginGraceTime = 2 * time.Hour },
