@@ -28,6 +28,7 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"teleport-auditd/lib/auditd"
+	"teleport-auditd/lib/pam/pamenv"
 )
 
 // What stands where a file says nothing.
@@ -164,6 +165,11 @@ type PAM struct {
 	Enabled bool
 	// ServiceName names the file in /etc/pam.d.
 	ServiceName string
+	// UseAuth has the auth stack ask the user, after the certificate.
+	UseAuth bool
+	// Environment holds variables for the modules and the user, as lib/pam/pamenv
+	// reads them.
+	Environment map[string]string
 }
 
 // Default is what runs without a file: auth, proxy and node on one host. It
@@ -329,6 +335,9 @@ func (c *Config) checkValues() error {
 			return trace.BadParameter("%s: %v", check.what, check.err)
 		}
 	}
+	if _, err := pamenv.Parse(c.SSH.PAM.Environment); err != nil {
+		return trace.BadParameter("ssh_service.pam.environment: %v", err)
+	}
 	if _, err := auditd.ParseMode(string(c.AuditMode)); err != nil {
 		return trace.BadParameter("teleport.auditd.mode: %v", err)
 	}
@@ -355,6 +364,10 @@ func (c *Config) checkRoles() error {
 	if c.SSH.Enabled && !c.Auth.Enabled && c.SSH.TrustedUserCAKeys == "" {
 		return trace.BadParameter("%sssh_service has nobody to trust, as auth_service is not enabled here: set ssh_service.trusted_user_ca_keys to a file of user CA keys (tctl auth export --type=user prints a cluster's), or enable auth_service",
 			c.prefix("ssh_service.enabled", "auth_service.enabled", "ssh_service"))
+	}
+	if c.SSH.Enabled && c.SSH.PAM.UseAuth && !c.SSH.PAM.Enabled {
+		return trace.BadParameter("%sssh_service.pam.use_pam_auth needs PAM, which is off, so that nobody would be asked: set ssh_service.pam.enabled to yes, or take use_pam_auth out",
+			c.prefix("ssh_service.pam.use_pam_auth", "ssh_service.pam.enabled"))
 	}
 	if c.Proxy.Enabled && c.SSH.Enabled && c.Proxy.ListenAddr == c.SSH.ListenAddr {
 		if _, port, _ := net.SplitHostPort(c.SSH.ListenAddr); port != "0" {

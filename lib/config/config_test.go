@@ -98,6 +98,11 @@ ssh_service:
 		"mode off is a mode":       {"teleport: {auditd: {mode: off}}", func(c *Config) { c.AuditMode = auditd.ModeOff }},
 		"a section in comments":    {"ssh_service:\n  pam:\n  #  enabled: yes\n", func(*Config) {}},
 		"words as values":          {"teleport: {nodename: no}", func(c *Config) { c.NodeName = "no" }},
+		"all of PAM": {"ssh_service:\n  pam:\n    enabled: yes\n    use_pam_auth: yes\n    environment:\n      TEAM: \"{{external.team}}\"\n      WHO: '{{user.metadata.name}} of {{ internal.logins }}'\n", func(c *Config) {
+			c.SSH.PAM = PAM{Enabled: true, ServiceName: "sshd", UseAuth: true, Environment: map[string]string{
+				"TEAM": "{{external.team}}", "WHO": "{{user.metadata.name}} of {{ internal.logins }}",
+			}}
+		}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got, err := ReadFile(write(t, test.text))
@@ -255,6 +260,12 @@ func TestRefusals(t *testing.T) {
 		"NUL":                    {"a\x00", `FILE:1:2: this is no plain UTF-8 text: is it the right file?`},
 		"deep brackets":          {strings.Repeat("[", 60000), `FILE:1:17: brackets are nested more than 16 deep: no key needs that`},
 		"proxy without auth":     {"auth_service:\n  enabled: no\n", `FILE:2:3: proxy_service is enabled and auth_service is not: the proxy takes its nodes and user CAs from the auth service of the same process, so enable auth_service here too, or disable proxy_service`},
+		"PAM's questions":        {"ssh_service:\n  pam:\n    use_pam_auth: yes\n", `FILE:3:5: ssh_service.pam.use_pam_auth needs PAM, which is off, so that nobody would be asked: set ssh_service.pam.enabled to yes, or take use_pam_auth out`},
+		"variable's source":      {"ssh_service:\n  pam:\n    environment:\n      TEAM: \"{{extrenal.team}}\"\n", `FILE:4:13: ssh_service.pam.environment.TEAM: has {{extrenal.team}}, which is not known: {{user.metadata.name}}, {{internal.logins}} and {{external.TRAIT}} are`},
+		"variable's brackets":    {"ssh_service:\n  pam:\n    environment:\n      TEAM: \"{{external.team}\"\n", `FILE:4:13: ssh_service.pam.environment.TEAM: has a {{ without a }} after it at "{{external.team}"`},
+		"variable's name":        {"ssh_service:\n  pam:\n    environment:\n      LD_PRELOAD: x\n", `FILE:4:7: ssh_service.pam.environment: "LD_PRELOAD" decides which code programs load, and must not follow a certificate`},
+		"variable's number":      {"ssh_service:\n  pam:\n    environment:\n      1: x\n", `FILE:4:7: ssh_service.pam.environment: a variable's name must be text: put it in quotes`},
+		"variable twice":         {"ssh_service:\n  pam:\n    environment:\n      A: x\n      A: y\n", `FILE:5:7: ssh_service.pam.environment.A is set twice, first in line 4: take one of them out`},
 		"node that trusts nobody": {"auth_service:\n  enabled: no\nproxy_service:\n  enabled: no\nssh_service:\n  enabled: yes\n",
 			`FILE:6:3: ssh_service has nobody to trust, as auth_service is not enabled here: set ssh_service.trusted_user_ca_keys to a file of user CA keys (tctl auth export --type=user prints a cluster's), or enable auth_service`},
 		"nothing to run":    {"auth_service: {enabled: no}\nproxy_service: {enabled: no}\nssh_service: {enabled: no}\n", `FILE:3:15: every service is disabled, so there is nothing to run: enable at least one of auth_service, proxy_service and ssh_service`},
@@ -336,6 +347,7 @@ func TestCheckAndSetDefaults(t *testing.T) {
 		"proxy_service.listen_addr: expects":                             func(c *Config) { c.Proxy.ListenAddr = "x:y" },
 		"ssh_service.listen_addr: expects":                               func(c *Config) { c.SSH.ListenAddr = "x:y" },
 		"ssh_service.pam.service_name: expects":                          func(c *Config) { c.SSH.PAM.ServiceName = ".." },
+		"ssh_service.pam.environment: X: has a {{":                       func(c *Config) { c.SSH.PAM.Environment = map[string]string{"X": "{{"} },
 		"ssh_service.max_sessions: expects":                              func(c *Config) { c.SSH.MaxSessions = -1 },
 		"ssh_service.max_startups: expects":                              func(c *Config) { c.SSH.MaxStartups = maxCount + 1 },
 		"ssh_service.login_grace_time: expects":                          func(c *Config) { c.SSH.LoginGraceTime = 2 * time.Hour },

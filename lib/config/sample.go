@@ -12,8 +12,8 @@ import (
 )
 
 // Sample writes cfg out as a commented file that starts as it is. cfg must have
-// passed CheckAndSetDefaults; its labels, PIDFile and TrustedUserCAKeys are
-// left as examples in comments, as is Banner.
+// passed CheckAndSetDefaults; its labels, PIDFile, TrustedUserCAKeys, Banner and
+// PAM.Environment are left as examples in comments.
 func Sample(cfg *Config) string {
 	q := strconv.Quote
 	idle := never
@@ -28,7 +28,7 @@ func Sample(cfg *Config) string {
 		yesNo(cfg.Proxy.Enabled), q(cfg.Proxy.ListenAddr),
 		cfg.Proxy.MaxStartups, short(cfg.Proxy.LoginGraceTime),
 		yesNo(cfg.SSH.Enabled), q(cfg.SSH.ListenAddr),
-		yesNo(cfg.SSH.PAM.Enabled), q(cfg.SSH.PAM.ServiceName),
+		yesNo(cfg.SSH.PAM.Enabled), q(cfg.SSH.PAM.ServiceName), yesNo(cfg.SSH.PAM.UseAuth),
 		cfg.SSH.MaxSessions, cfg.SSH.MaxStartups, short(cfg.SSH.LoginGraceTime),
 		short(cfg.SSH.KeepAliveInterval), idle, yesNo(cfg.SSH.DisconnectExpiredCert),
 		yesNo(!cfg.SSH.RefuseFileCopy), yesNo(!cfg.SSH.RefuseForwarding), cfg.SSH.GatewayPorts,
@@ -120,6 +120,14 @@ ssh_service:
     enabled: %s
     # The file in /etc/pam.d.
     service_name: %s
+    # Ask what the service's auth lines want to know, after the certificate: a
+    # second factor.
+    use_pam_auth: %s
+    # Variables for PAM's modules and the user. Without the trait that it names,
+    # a variable is left out.
+    # environment:
+    #   TEAM: "{{external.team}}"
+    #   PERSON: "{{user.metadata.name}} of {{internal.logins}}"
 
   # Open sessions of one connection.
   max_sessions: %d

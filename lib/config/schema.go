@@ -12,18 +12,36 @@ import (
 	"github.com/goccy/go-yaml/ast"
 
 	"teleport-auditd/lib/auditd"
+	"teleport-auditd/lib/pam/pamenv"
 )
 
-// key is one key of the file: a section, the labels, or a value.
+// key is one key of the file: a section, names of the operator's own with their
+// values, or a value.
 type key struct {
 	name    string
 	section []key
-	labels  *map[string]string
+	names   *names
 	// set reads the value. Its error reads after "key: ".
 	set func(ast.Node) error
 }
 
-const labelsPath = "ssh_service.labels"
+// names is a mapping whose keys are the operator's own.
+type names struct {
+	into *map[string]string
+	// one and many say what these are: "a label", "labels".
+	one, many string
+	most      int
+	// checkName's error stands alone, checkValue's reads after "key: ".
+	checkName, checkValue func(string) error
+}
+
+func labels(into *map[string]string) *names {
+	return &names{into, "a label", "labels", maxLabels, checkLabelKey, checkLabelValue}
+}
+
+func variables(into *map[string]string) *names {
+	return &names{into, "a variable", "variables", pamenv.MaxVariables, pamenv.CheckName, pamenv.CheckValue}
+}
 
 // schema is every key, bound to the fields of c.
 func schema(c *Config) []key {
@@ -62,11 +80,13 @@ func schema(c *Config) []key {
 		{name: "ssh_service", section: []key{
 			{name: "enabled", set: boolean(&c.SSH.Enabled)},
 			{name: "listen_addr", set: listenAddr(&c.SSH.ListenAddr, DefaultSSHPort)},
-			{name: "labels", labels: &c.SSH.Labels},
+			{name: "labels", names: labels(&c.SSH.Labels)},
 			{name: "trusted_user_ca_keys", set: text(&c.SSH.TrustedUserCAKeys, checkPath)},
 			{name: "pam", section: []key{
 				{name: "enabled", set: boolean(&c.SSH.PAM.Enabled)},
 				{name: "service_name", set: text(&c.SSH.PAM.ServiceName, checkPAMService)},
+				{name: "use_pam_auth", set: boolean(&c.SSH.PAM.UseAuth)},
+				{name: "environment", names: variables(&c.SSH.PAM.Environment)},
 			}},
 			{name: "max_sessions", set: count(&c.SSH.MaxSessions)},
 			{name: "max_startups", set: count(&c.SSH.MaxStartups)},

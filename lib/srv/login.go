@@ -7,6 +7,7 @@ import (
 	"crypto/rsa"
 	"errors"
 	"fmt"
+	"io"
 	"runtime/debug"
 	"strings"
 	"unicode/utf8"
@@ -42,6 +43,7 @@ const (
 	reasonSourceAddress     = "source-address-is-not-allowed"
 	reasonNoUser            = "no-such-user-on-this-host"
 	reasonUsersUnreadable   = "user-database-could-not-be-read"
+	reasonSecondFactor      = "second-factor-was-not-given"
 	reasonGraceTime         = "login-grace-time-is-over"
 	reasonShutdown          = "server-is-shutting-down"
 	reasonInternal          = "internal-error"
@@ -95,8 +97,10 @@ type login struct {
 	// acceptedLogin for whom.
 	accepted      bool
 	acceptedLogin string
-	// identity is set where authentication succeeded.
+	// identity is set where the certificate was found good.
 	identity Identity
+	// second is what came of Config.SecondFactor.
+	second io.Closer
 	// first is the login that was asked for first.
 	first string
 	// client is for banners, before the client has authenticated.
@@ -129,9 +133,15 @@ func (s *Server) authenticate(c *connection) *Conn {
 
 	conn, err := l.handshake(config)
 	if err == nil && s.admit(c) {
+		conn.SecondFactor = l.second
 		s.log.Infof("%v has authenticated for login %v from %v with certificate %d of %s.",
 			quote(conn.Identity.TeleportUser), quote(conn.Identity.Login), c.RemoteAddr(), conn.Identity.Serial, conn.Identity.CA)
 		return conn
+	}
+	if l.second != nil {
+		if err := l.second.Close(); err != nil {
+			s.log.Errorf("Ending what was begun for %v: %v", quote(l.identity.TeleportUser), err)
+		}
 	}
 	if err == nil {
 		// The grace time ended, or the server, just as the client succeeded.
@@ -203,8 +213,9 @@ func (l *login) asked(meta ssh.ConnMetadata) (last string) {
 // signatures that do not verify.
 func (l *login) attempted(meta ssh.ConnMetadata, method string, err error) {
 	var known *failure
+	var more *ssh.PartialSuccessError
 	switch {
-	case err == nil, l.otherLogin(meta):
+	case err == nil, errors.As(err, &more), l.otherLogin(meta):
 	case errors.As(err, &known):
 		// Again, since x/crypto/ssh remembers what it was told of a key.
 		l.note(*known)
@@ -273,9 +284,13 @@ func (l *login) keyProven(meta ssh.ConnMetadata, key ssh.PublicKey, permissions 
 	if !found && l.server.cfg.LookupUID != nil {
 		return nil, refuse(reasonNoUser)
 	}
-	l.identity, err = identify(cert, meta.User(), uid)
-	if err != nil {
-		l.server.log.Warnf("The certificate of %v has an extension %s that is ignored: %v", quote(cert.KeyId), rolesExtension, err)
+	var ignored map[string]error
+	l.identity, ignored = identify(cert, meta.User(), uid)
+	for name, err := range ignored {
+		l.server.log.Warnf("The certificate of %v has an extension %s that is ignored: %v", quote(cert.KeyId), name, err)
+	}
+	if l.server.cfg.SecondFactor != nil {
+		return nil, l.askForMore(meta)
 	}
 	return permissions, nil
 }
@@ -335,7 +350,7 @@ func (l *login) failure(err error) failure {
 		return failure{telling: offered, login: l.acceptedLogin, reason: reasonSignature}
 	}
 	// A client that was cut off had no chance to say more.
-	if why := l.server.whyDropped(l.conn); why != "" && (f.reason == reasonNoCertificate || f.reason == reasonNotProven) {
+	if why := l.server.whyDropped(l.conn); why != "" && (f.reason == reasonNoCertificate || f.reason == reasonNotProven || f.reason == reasonSecondFactor) {
 		f.reason = why
 	}
 	return f

@@ -27,7 +27,8 @@
 // has signed, that is valid now, that names the login among its principals (a
 // certificate without principals is good for nobody), and whose critical
 // options are all known and fulfilled. Keys without a certificate, passwords,
-// SHA-1 and RSA below 2048 bits are refused.
+// SHA-1 and RSA below 2048 bits are refused. Config.SecondFactor may ask for more
+// after the certificate, never instead of it.
 //
 // # What is told of a refusal
 //
@@ -43,6 +44,7 @@ package srv
 import (
 	"context"
 	"errors"
+	"io"
 	"net"
 	"runtime/debug"
 	"sync"
@@ -94,6 +96,13 @@ type Config struct {
 	// logins only: never an empty one, one longer than 255 bytes, or one with
 	// NUL, a newline, ':' or '/'.
 	LookupUID func(login string) (uid uint32, found bool, err error)
+	// SecondFactor, where it is set, decides about a client whose certificate was
+	// proven and found good, and may ask the person questions. It is called for
+	// each time that the client tries, one after the other, until it returns no
+	// error, which lets the client in. A *Refusal in the error says why for the
+	// records. What it returns is the Conn's SecondFactor, or closed where the
+	// connection ends before Handle has it.
+	SecondFactor func(ctx context.Context, attempt Attempt) (io.Closer, error)
 	// Handle serves one authenticated connection, which is closed when Handle
 	// returns. ctx ends with Close. Handle must read Channels and Requests,
 	// and the requests of each channel that it accepts, until they are closed,
@@ -167,6 +176,9 @@ type Conn struct {
 	Requests <-chan *ssh.Request
 	// Identity is what the certificate says, checked.
 	Identity Identity
+	// SecondFactor is what Config.SecondFactor has returned; nil without it.
+	// Closing it is up to Handle.
+	SecondFactor io.Closer
 }
 
 // Server accepts connections and authenticates them.
@@ -284,6 +296,9 @@ func mayPass(err error) bool {
 // accept starts serving one connection, or closes it.
 func (s *Server) accept(conn net.Conn) {
 	c := &connection{Conn: conn}
+	if s.cfg.SecondFactor != nil {
+		c.ended = make(chan struct{})
+	}
 	s.mu.Lock()
 	crowded := s.startups >= s.cfg.MaxStartups
 	if s.draining || crowded {
@@ -370,6 +385,19 @@ type connection struct {
 	admitted bool
 	// dropped is why the server itself closed it; guarded by Server.mu.
 	dropped string
+	// ended is closed when nothing can be read from it any more; nil where
+	// nobody wants to know.
+	ended   chan struct{}
+	endOnce sync.Once
+}
+
+// Read is the client's.
+func (c *connection) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	if err != nil && c.ended != nil {
+		c.endOnce.Do(func() { close(c.ended) })
+	}
+	return n, err
 }
 
 // admit counts a connection as authenticated. It is false where the server has
