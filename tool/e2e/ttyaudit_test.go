@@ -106,15 +106,17 @@ func typeLines(t *testing.T, w *world, user harness.User, cmd *exec.Cmd, lines .
 	return typed{logins[0].Kernel["ses"], user.ID(), records, s.text()}
 }
 
-// The conversation of the test: a command, a program that reads lines, and a
-// password, which a program reads with echo off. What is waited for is what the
-// program prints, and not the echo of what was typed.
+// The conversation of the test: a command, a program that reads lines, a password,
+// which a program reads with echo off, and another one, read key by key. What is
+// waited for is what the program prints, and not the echo of what was typed.
 var conversation = [][2]string{
 	{"echo first-$((40+2))", "first-42"},
 	{"head -n1 | tr a-z A-Z", "-Z"},
 	{"typed to a program", "TYPED TO A PROGRAM"},
 	{`stty -echo; echo ask-$((1+1)); head -n1 >/dev/null; stty echo; echo thanks-$((2+2))`, "ask-2"},
 	{"hunter2-password", "thanks-4"},
+	{`stty -icanon -echo; echo raw-$((1+2)); head -c9 >/dev/null; stty sane; echo done-$((2+3))`, "raw-3"},
+	{"raw-words", "done-5"},
 }
 
 // TestTTYAudit: with pam_tty_audit in the stack, what a user types is recorded
@@ -146,6 +148,7 @@ func TestTTYAudit(t *testing.T) {
 			assert.Contains(t, text, "typed to a program\n")
 			assert.Contains(t, text, "exit 0\n", "the shell's last line is not lost")
 			assert.Equal(t, c.password, strings.Contains(text, "hunter2-password"), "%q", text)
+			assert.Contains(t, text, "raw-words", "the kernel knows a password by line mode without echo")
 			comms := map[string]bool{}
 			for _, r := range harness.OfType(got.records, "TTY") {
 				if r.Kernel["ses"] != got.ses {
