@@ -191,11 +191,16 @@ func (b books) terminal(t *testing.T) {
 	assert.Regexp(t, fmt.Sprintf(`(?m)^%s +%s +%s +%s`,
 		b.bob.Name, s.line, login.Get("addr"), began.Format("Mon Jan _2 15:04:")), reader(t, "lastlog", "-u", b.bob.Name))
 
+	for _, words := range [][]string{{"who", "-u"}, {"w"}, {"lastlog", "-u", b.bob.Name}} {
+		t.Logf("# %s\n%s", strings.Join(words, " "), reader(t, words[0], words[1:]...))
+	}
+
 	enter(t, s.in, "exit 0")
 	require.NoError(t, cmd.Wait())
 	records = b.collect(mark, 2)
 	end := harness.OfType(records, "USER_END")[0]
 	b.checkEnded(t, login, end, s.line)
+	t.Logf("# last %s\n%s", b.bob.Name, reader(t, "last", b.bob.Name))
 }
 
 // startShell starts OpenSSH's client with a login shell.
@@ -222,7 +227,7 @@ func (b books) checkEnded(t *testing.T, login, end harness.Record, line string) 
 	}
 	if assert.Len(t, own, 2, "a login and its end") {
 		assert.Equal(t, entry{"7", login.Kernel["pid"], own[0].id, b.bob.Name, line, login.Get("addr"), login.Get("addr"), own[0].time}, own[0])
-		assert.Equal(t, entry{"8", login.Kernel["pid"], own[0].id, "", line, "", "0.0.0.0", own[1].time}, own[1])
+		assert.Equal(t, entry{"8", login.Kernel["pid"], "", "", line, "", "0.0.0.0", own[1].time}, own[1])
 		assert.WithinDuration(t, began, own[0].time, 2*time.Second)
 		assert.WithinDuration(t, ended, own[1].time, 3*time.Second)
 	}
@@ -395,6 +400,7 @@ func (b books) checkRefused(t *testing.T, mark harness.Mark, before int, user st
 	assert.Equal(t, entry{"6", records[0].Kernel["pid"], "", user, "ssh:notty", records[0].Get("addr"), records[0].Get("addr"), got.time}, got)
 	assert.WithinDuration(t, when(t, records[0]), got.time, 2*time.Second)
 	lastb, _, _ := strings.Cut(reader(t, "lastb", "-w", "-i"), "\n")
+	t.Logf("# lastb\n%s\n%s", lastb, records[0])
 	assert.Regexp(t, fmt.Sprintf(`^%s +ssh:notty +127\.0\.0\.1 `, regexp.QuoteMeta(strings.NewReplacer("[", "?").Replace(user))), strings.ReplaceAll(lastb, "[", "?"))
 }
 
@@ -457,7 +463,7 @@ func TestBooksLikeSSHD(t *testing.T) {
 	harness.Output(t, "usermod", "-p", "*", w.bob.Name)
 	addr := startSSHD(t, ca)
 	identity := ca.Sign(t, harness.Cert{KeyID: "alice", Logins: []string{w.bob.Name}})
-	type book struct{ utmp, wtmp, lastlog, btmp []byte }
+	type book struct{ utmp, ended, wtmp, lastlog, btmp []byte }
 	size := map[string]int64{}
 	read := func(path string, at, n int64) []byte {
 		f, err := os.Open(path)
@@ -487,15 +493,21 @@ func TestBooksLikeSSHD(t *testing.T) {
 		}
 		client := harness.MustDial(t, addr, w.bob.Name, identity)
 		s := openShell(t, client)
-		utmp, err := os.ReadFile(utmpFile)
-		require.NoError(t, err)
-		for i := 0; i < len(utmp); i += entrySize {
-			if bytes.HasPrefix(utmp[i+8:], []byte(s.line+"\x00")) {
-				b.utmp = utmp[i : i+entrySize]
+		slot := func() (found []byte) {
+			utmp, err := os.ReadFile(utmpFile)
+			require.NoError(t, err)
+			for i := 0; i < len(utmp); i += entrySize {
+				if bytes.HasPrefix(utmp[i+8:], []byte(s.line+"\x00")) {
+					found = utmp[i : i+entrySize]
+				}
 			}
+			return found
 		}
+		b.utmp = slot()
 		client.Close()
 		harness.WaitFor(t, waitLimit, "the end in wtmp", func() bool { return len(grown(wtmpFile)) >= 2*entrySize })
+		harness.WaitFor(t, waitLimit, "the end in utmp", func() bool { return slot()[0] == 8 })
+		b.ended = slot()
 		b.wtmp = grown(wtmpFile)
 		b.lastlog = read(lastlogFile, int64(w.bob.UID)*lastlogSize, lastlogSize)
 
@@ -504,7 +516,7 @@ func TestBooksLikeSSHD(t *testing.T) {
 			// sshd enters wrong passwords only.
 			config.Auth = []ssh.AuthMethod{ssh.Password("wrong")}
 		}
-		_, err = ssh.Dial("tcp", addr, config)
+		_, err := ssh.Dial("tcp", addr, config)
 		require.Error(t, err)
 		harness.WaitFor(t, waitLimit, "the refusal in btmp", func() bool { return len(grown(btmpFile)) >= entrySize })
 		b.btmp = grown(btmpFile)
@@ -521,10 +533,18 @@ func TestBooksLikeSSHD(t *testing.T) {
 		return text
 	}
 	entry := func(text []byte) []byte {
-		return mask(text, entrySize, [2]int{4, 8}, [2]int{8 + len("pts/"), 40}, [2]int{40, 44}, [2]int{340, 348})
+		text = mask(text, entrySize, [2]int{4, 8}, [2]int{8 + len("pts/"), 40}, [2]int{340, 348})
+		for i := 0; i < len(text); i += entrySize {
+			// The id is of the terminal's name, or there is none.
+			if text[i+40] != 0 {
+				copy(text[i+40:], "s/NN")
+			}
+		}
+		return text
 	}
 	ours, theirs := look(w.daemon.NodeAddr, false), look(addr, true)
 	assert.Equal(t, entry(theirs.utmp), entry(ours.utmp))
+	assert.Equal(t, entry(theirs.ended), entry(ours.ended))
 	assert.Equal(t, entry(theirs.wtmp), entry(ours.wtmp))
 	assert.Equal(t, entry(theirs.btmp), entry(ours.btmp))
 	last := func(text []byte) []byte { return mask(text, lastlogSize, [2]int{0, 4}, [2]int{4 + len("pts/"), 36}) }

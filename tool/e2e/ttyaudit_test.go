@@ -8,6 +8,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -106,15 +108,17 @@ func typeLines(t *testing.T, w *world, user harness.User, cmd *exec.Cmd, lines .
 	return typed{logins[0].Kernel["ses"], user.ID(), records, s.text()}
 }
 
-// The conversation of the test: a command, a program that reads lines, and a
-// password, which a program reads with echo off. What is waited for is what the
-// program prints, and not the echo of what was typed.
+// The conversation of the test: a command, a program that reads lines, a password,
+// which a program reads with echo off, and another one, read key by key. What is
+// waited for is what the program prints, and not the echo of what was typed.
 var conversation = [][2]string{
 	{"echo first-$((40+2))", "first-42"},
 	{"head -n1 | tr a-z A-Z", "-Z"},
 	{"typed to a program", "TYPED TO A PROGRAM"},
 	{`stty -echo; echo ask-$((1+1)); head -n1 >/dev/null; stty echo; echo thanks-$((2+2))`, "ask-2"},
 	{"hunter2-password", "thanks-4"},
+	{`stty -icanon -echo; echo raw-$((1+2)); head -c9 >/dev/null; stty sane; echo done-$((2+3))`, "raw-3"},
+	{"raw-words", "done-5"},
 }
 
 // TestTTYAudit: with pam_tty_audit in the stack, what a user types is recorded
@@ -146,6 +150,7 @@ func TestTTYAudit(t *testing.T) {
 			assert.Contains(t, text, "typed to a program\n")
 			assert.Contains(t, text, "exit 0\n", "the shell's last line is not lost")
 			assert.Equal(t, c.password, strings.Contains(text, "hunter2-password"), "%q", text)
+			assert.Contains(t, text, "raw-words", "the kernel knows a password by line mode without echo")
 			comms := map[string]bool{}
 			for _, r := range harness.OfType(got.records, "TTY") {
 				if r.Kernel["ses"] != got.ses {
@@ -218,4 +223,50 @@ func TestTTYAudit(t *testing.T) {
 		assert.Regexp(t, fmt.Sprintf(` %s \? %s \? "a line of the shell"`, got.auid, got.ses), report)
 		t.Logf("# aureport --tty\n%s", report)
 	})
+}
+
+// TestTTYAuditGuide puts the line of docs/tty-audit.md where it says, into the
+// host's own service.
+func TestTTYAuditGuide(t *testing.T) {
+	harness.NeedRoot(t)
+	root, err := harness.ModuleRoot()
+	require.NoError(t, err)
+	doc, err := os.ReadFile(filepath.Join(root, "docs", "tty-audit.md"))
+	require.NoError(t, err)
+	found := regexp.MustCompile("(?m)^session .*pam_tty_audit.so .*$").FindAllString(string(doc), -1)
+	require.Len(t, found, 2, "Debian's line and Red Hat's")
+	require.Equal(t, found[0], found[1])
+	service, err := os.ReadFile("/etc/pam.d/sshd")
+	if err != nil {
+		harness.Skip(t, "this host has no PAM service for sshd: %v", err)
+	}
+	name := fmt.Sprintf("tpe2ettyaudit%d", os.Getpid())
+	w := newWorld(t, worldConfig{daemon: harness.DaemonConfig{PAMService: guideService(t, name, string(service), found[0], "")}})
+	guideService(t, name, string(service), found[0], w.bob.Name)
+	client := harness.NewClient(t, w.daemon, w.daemon.Sign("alice", w.bob.Name, w.carol.Name))
+	for _, u := range []harness.User{w.bob, w.carol} {
+		got := typeLines(t, w, u, client.Command("-tt", u.Name+"@node"), conversation...)
+		text := keystrokes(got.records, "TTY", got.ses)
+		assert.Equal(t, u == w.bob, strings.Contains(text, "echo first-"), "%s: %q", u.Name, text)
+		assert.NotContains(t, text, "hunter2-password")
+	}
+}
+
+// guideService writes a service with the line after its last one of a session, for
+// another user than the guide's, and returns its name.
+func guideService(t *testing.T, name, service, line, user string) string {
+	t.Helper()
+	line = strings.ReplaceAll(line, "deploy", user)
+	lines := strings.SplitAfter(service, "\n")
+	last := 0
+	for i, l := range lines {
+		if strings.HasPrefix(l, "session") {
+			last = i
+		}
+	}
+	lines = slices.Insert(lines, last+1, line+"\n")
+	path := filepath.Join("/etc/pam.d", name)
+	harness.Undo(t, "rm -f "+path)
+	require.NoError(t, os.WriteFile(path, []byte(strings.Join(lines, "")), 0o644))
+	return name
 }

@@ -74,8 +74,9 @@ func TestLogin(t *testing.T) {
 	assert.Equal(t, [][]string{login}, dump(t, b.Wtmp))
 
 	require.NoError(t, b.Logout(Entry{Line: e.Line, PID: e.PID, Time: e.Time.Add(time.Minute)}))
-	logout := []string{"8", "04321", "s/12", "", "pts/12", "", "0.0.0.0", "2026-03-04T12:35:56,123456+00:00"}
+	logout := []string{"8", "04321", "s/12", "", "pts/12", "", "192.0.2.7", "2026-03-04T12:35:56,123456+00:00"}
 	assert.Equal(t, [][]string{logout}, dump(t, b.Utmp), "the end stands in the login's place")
+	logout = []string{"8", "04321", "", "", "pts/12", "", "0.0.0.0", "2026-03-04T12:35:56,123456+00:00"}
 	assert.Equal(t, [][]string{login, logout}, dump(t, b.Wtmp))
 
 	e.Addr = "[2001:db8::17%eth0]:22"

@@ -28,8 +28,8 @@ const (
 	lastlogSize = C.sizeof_struct_lastlog
 )
 
-// encode returns an entry as utmp, wtmp and btmp have it. What sshd leaves out of
-// the end of a login is left out here too: who it was.
+// encode returns an entry as utmp, wtmp and btmp have it. The end of a login in
+// wtmp has neither an id nor who it was, as logwtmp(3) writes it.
 func encode(k kind, e Entry) []byte {
 	var u C.struct_utmpx
 	u.ut_type = C.short(k)
@@ -38,7 +38,7 @@ func encode(k kind, e Entry) []byte {
 	put(u.ut_line[:], line)
 	set(&u.ut_tv.tv_sec, e.Time.Unix())
 	set(&u.ut_tv.tv_usec, int64(e.Time.Nanosecond()/1000))
-	if k != loginProcess {
+	if k == userProcess {
 		put(u.ut_id[:], idOf(line))
 	}
 	if k != deadProcess {
@@ -51,6 +51,19 @@ func encode(k kind, e Entry) []byte {
 		}
 	}
 	return append([]byte(nil), unsafe.Slice((*byte)(unsafe.Pointer(&u)), entrySize)...)
+}
+
+// end makes of a login in utmp its end, as logout(3) does: the address stays.
+func end(login []byte, at time.Time) []byte {
+	var u C.struct_utmpx
+	raw := unsafe.Slice((*byte)(unsafe.Pointer(&u)), entrySize)
+	copy(raw, login)
+	u.ut_type = C.short(deadProcess)
+	clear(u.ut_user[:])
+	clear(u.ut_host[:])
+	set(&u.ut_tv.tv_sec, at.Unix())
+	set(&u.ut_tv.tv_usec, int64(at.Nanosecond()/1000))
+	return append([]byte(nil), raw...)
 }
 
 // slot is what is looked for in utmp.

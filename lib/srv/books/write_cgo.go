@@ -89,8 +89,8 @@ func (b Books) turnLastlog(e Entry) (LastLogin, error) {
 	return last, nil
 }
 
-// enter writes an entry to utmp, in its place: that of the terminal's last login,
-// or the end of the file. The end of a login takes the login's own place only.
+// enter writes a login to utmp, in its terminal's place: that of the last login
+// there, or the end of the file. The end of a login takes the login's own place.
 func (b Books) enter(k kind, e Entry) error {
 	fd, ok, err := open(b.Utmp, unix.O_RDWR)
 	if !ok || err != nil {
@@ -98,31 +98,43 @@ func (b Books) enter(k kind, e Entry) error {
 	}
 	defer unix.Close(fd)
 	lock(fd)
-	line := lineOf(e.Line)
-	at, err := find(fd, func(s slot) bool {
-		if k == deadProcess {
-			return s.kind == userProcess && s.line == line && s.pid == e.PID
-		}
-		// The other kinds are about the host.
-		return s.kind >= initProcess && s.kind <= deadProcess && s.id == idOf(line)
-	})
-	if err == nil && at < 0 {
-		if k == deadProcess {
-			// Somebody else has the terminal by now.
-			return nil
-		}
-		// A torn entry at the end is written over.
-		var end int64
-		end, err = unix.Seek(fd, 0, io.SeekEnd)
-		at = end - end%entrySize
-	}
-	if err == nil {
-		err = writeAt(fd, encode(k, e), at)
+	if k == deadProcess {
+		err = leave(fd, e)
+	} else {
+		err = take(fd, e)
 	}
 	if err != nil {
 		return fmt.Errorf("writing to %s: %w", b.Utmp, err)
 	}
 	return nil
+}
+
+func take(fd int, e Entry) error {
+	id := idOf(lineOf(e.Line))
+	// The kinds beyond these are about the host.
+	at, _, err := find(fd, func(s slot) bool { return s.kind >= initProcess && s.kind <= deadProcess && s.id == id })
+	if err != nil {
+		return err
+	}
+	if at < 0 {
+		end, err := unix.Seek(fd, 0, io.SeekEnd)
+		if err != nil {
+			return err
+		}
+		// A torn entry at the end is written over.
+		at = end - end%entrySize
+	}
+	return writeAt(fd, encode(userProcess, e), at)
+}
+
+func leave(fd int, e Entry) error {
+	line := lineOf(e.Line)
+	at, login, err := find(fd, func(s slot) bool { return s.kind == userProcess && s.line == line && s.pid == e.PID })
+	if err != nil || at < 0 {
+		// Where there is none somebody else has the terminal by now.
+		return err
+	}
+	return writeAt(fd, end(login, e.Time), at)
 }
 
 // lock keeps others from writing while the file is open, or gives up: whoever may
@@ -137,26 +149,26 @@ func lock(fd int) {
 	}
 }
 
-// find returns where the entry stands that matches, or -1.
-func find(fd int, match func(slot) bool) (int64, error) {
+// find returns the entry that matches and where it stands, -1 for nowhere.
+func find(fd int, match func(slot) bool) (at int64, entry []byte, err error) {
 	buf := make([]byte, 8*entrySize)
-	for at := int64(0); at < maxEntries*entrySize; {
+	for at < maxEntries*entrySize {
 		n, err := unix.Pread(fd, buf, at)
 		if err != nil {
-			return -1, err
+			return -1, nil, err
 		}
 		n -= n % entrySize
 		if n == 0 {
-			return -1, nil
+			return -1, nil, nil
 		}
 		for i := 0; i < n; i += entrySize {
-			if match(decode(buf[i : i+entrySize])) {
-				return at + int64(i), nil
+			if entry = buf[i : i+entrySize]; match(decode(entry)) {
+				return at + int64(i), entry, nil
 			}
 		}
 		at += int64(n)
 	}
-	return -1, errors.New("it is too long")
+	return -1, nil, errors.New("it is too long")
 }
 
 // appendEntry adds an entry to the end of a file, all at once. check may refuse

@@ -130,7 +130,9 @@ func (l *login) keepBooks(f func(books.Books) error) {
 	if unix.Getrlimit(unix.RLIMIT_FSIZE, &own) == nil && own != free && unix.Setrlimit(unix.RLIMIT_FSIZE, &free) == nil {
 		defer func() { _ = unix.Setrlimit(unix.RLIMIT_FSIZE, &own) }()
 	}
-	if err := f(books.Host()); err != nil {
+	// A book that cannot be written to is told of once.
+	if err := f(books.Host()); err != nil && !l.booksTold {
+		l.booksTold = true
 		l.note(fmt.Sprintf("the host's books of logins are not complete: %v", err))
 	}
 }

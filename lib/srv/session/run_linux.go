@@ -85,6 +85,8 @@ type login struct {
 	leaders map[int]bool
 	// ttys are the terminals of the processes in channels, by pid.
 	ttys map[int]string
+	// booksTold says that the daemon knows that the host's books are not complete.
+	booksTold bool
 }
 
 // Run is teleport-session. The caller has locked the main goroutine to the main
