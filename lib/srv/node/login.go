@@ -569,9 +569,9 @@ func (l *login) leave(ttys []string) {
 		return
 	}
 	for _, tty := range ttys {
-		err := books.Host().Logout(books.Entry{Line: tty, PID: l.teleportSession.Pid, Time: l.conn.server.cfg.Clock.Now()})
+		err := books.Host().Logout(books.Entry{Line: tty, PID: l.teleportSession.Pid, Time: l.server.cfg.Clock.Now()})
 		if err != nil {
-			l.conn.log.WithError(err).Warn("The host's books of logins are not complete.")
+			l.log.WithError(err).Warn("The host's books of logins are not complete.")
 		}
 	}
 }
