@@ -126,7 +126,7 @@ func TestSessionKilled(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, []auditd.Event{h.event(client, auditd.Event{Type: auditd.AuditUserEnd, Result: auditd.Success})}, events)
 	require.Len(t, h.lines(), 1)
-	require.Contains(t, h.lines()[0], "teleport-session ended without ending its login")
+	require.Contains(t, h.lines()[0], "teleport-session was killed by SIGKILL without ending its login")
 }
 
 func TestSessionKilledKeepsDetached(t *testing.T) {

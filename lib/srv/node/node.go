@@ -39,6 +39,7 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"teleport-auditd/lib/auditd"
+	"teleport-auditd/lib/pam/pamenv"
 	"teleport-auditd/lib/srv"
 	"teleport-auditd/lib/srv/account"
 	"teleport-auditd/lib/srv/forward"
@@ -62,6 +63,11 @@ type PAM struct {
 	Enabled bool
 	// ServiceName is the stack's file in /etc/pam.d.
 	ServiceName string
+	// Authenticate has the stack authenticate the person after the certificate,
+	// with its questions asked over SSH (keyboard-interactive).
+	Authenticate bool
+	// Environment is for the modules, and through them for the user.
+	Environment pamenv.Environment
 }
 
 // GatewayPorts says on which addresses remote forwarding listens.
@@ -146,6 +152,8 @@ func (c *Config) CheckAndSetDefaults() error {
 		return trace.BadParameter("node.Config: negative IdleTimeout %v", c.IdleTimeout)
 	case c.PAM.Enabled && c.PAM.ServiceName == "":
 		return trace.BadParameter("node.Config: PAM is enabled without a ServiceName")
+	case c.PAM.Authenticate && !c.PAM.Enabled:
+		return trace.BadParameter("node.Config: PAM is to authenticate, and is not enabled")
 	case c.MaxSessions < 0 || c.KeepAliveInterval < 0:
 		return trace.BadParameter("node.Config: negative MaxSessions %d or KeepAliveInterval %v", c.MaxSessions, c.KeepAliveInterval)
 	}
@@ -178,7 +186,9 @@ func (c *Config) CheckAndSetDefaults() error {
 type Server struct {
 	cfg Config
 	log logrus.FieldLogger
-	srv *srv.Server
+	// debug says that the log takes what is for developers.
+	debug bool
+	srv   *srv.Server
 	// buffers are lent to forwarded connections.
 	buffers forward.Buffers
 }
@@ -188,9 +198,9 @@ func New(cfg Config) (*Server, error) {
 	if err := cfg.CheckAndSetDefaults(); err != nil {
 		return nil, trace.Wrap(err)
 	}
-	s := &Server{cfg: cfg, log: cfg.Log.WithField("component", "node")}
-	var err error
-	s.srv, err = srv.New(srv.Config{
+	log := cfg.Log.WithField("component", "node")
+	s := &Server{cfg: cfg, log: log, debug: log.Logger.IsLevelEnabled(logrus.DebugLevel)}
+	srvConfig := srv.Config{
 		Component:      "node",
 		Emitter:        cfg.Emitter,
 		FailureEvents:  []auditd.EventType{auditd.AuditUserLogin, auditd.AuditUserErr},
@@ -204,8 +214,12 @@ func New(cfg Config) (*Server, error) {
 		LoginGraceTime: cfg.LoginGraceTime,
 		Clock:          cfg.Clock,
 		Log:            cfg.Log,
-	})
-	if err != nil {
+	}
+	if cfg.PAM.Authenticate {
+		srvConfig.SecondFactor = s.secondFactor
+	}
+	var err error
+	if s.srv, err = srv.New(srvConfig); err != nil {
 		return nil, trace.Wrap(err)
 	}
 	return s, nil
@@ -251,18 +265,13 @@ type connection struct {
 }
 
 func (s *Server) handle(ctx context.Context, conn *srv.Conn) {
-	c := &connection{
-		Conn:     conn,
-		server:   s,
-		channels: make(map[*channel]struct{}),
-		log: s.log.WithFields(logrus.Fields{
-			"login": conn.Identity.Login,
-			"user":  conn.Identity.TeleportUser,
-			"addr":  conn.RemoteAddr().String(),
-		}),
+	l, ok := conn.SecondFactor.(*login)
+	if !ok {
+		l = newLogin(s, conn.Identity, conn.RemoteAddr(), conn.LocalAddr())
 	}
-	c.login = newLogin(c)
+	c := &connection{Conn: conn, server: s, log: l.log, login: l, channels: make(map[*channel]struct{})}
 	c.forwarding = newForwarding(c)
+	l.adopt(c)
 	c.spawn(c.serveRequests)
 	defer c.keepAlive()()
 	defer c.endIdle()()
