@@ -8,9 +8,11 @@
 //	sudo E2E_BIN=build go test ./tool/e2e
 //	sudo REQUIRE_KERNEL=1 go test ./tool/e2e   # a skipped test is a failure
 //	sudo E2E_UPDATE=1 go test ./tool/e2e -run 'TestRecords|TestFixtures'
+//	sudo E2E_UPDATE=1 go test ./tool/e2e -run TestParity
 //
-// The last writes the records that the tests caused to fixtures/records, with
-// the readings of ausearch and go-libaudit beside them.
+// The last but one writes the records that the tests caused to fixtures/records,
+// with the readings of ausearch and go-libaudit beside them, and the last those of
+// docs/openssh.md.
 package e2e
 
 import (
