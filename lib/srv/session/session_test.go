@@ -67,18 +67,19 @@ func TestRoundTrip(t *testing.T) {
 }
 
 func TestMalformed(t *testing.T) {
+	_, err := Decode(nil)
+	require.ErrorIs(t, err, errMalformed)
 	for name, b := range map[string]string{
-		"nothing":                    "",
-		"version alone":              "\x01",
-		"kind zero":                  "\x01\x00",
-		"kind unknown":               "\x01\xff",
-		"string beyond the end":      "\x01\x07\x01\xff\xff\xff\xff\x0f",
-		"number above 32 bits":       "\x01\x06\xff\xff\xff\xff\x1f\x00\x00\x00",
-		"number without an end":      "\x01\x06\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff",
-		"switch that is neither":     "\x01\x09\x02\x00",
-		"list of four thousand mega": "\x01\x02\x00\x00\x00\xff\xff\xff\xff\x0f",
+		"version alone":              "",
+		"kind zero":                  "\x00",
+		"kind unknown":               "\xff",
+		"string beyond the end":      string(rune(kindFailed)) + "\x01\xff\xff\xff\xff\x0f",
+		"number above 32 bits":       string(rune(kindStarted)) + "\xff\xff\xff\xff\x1f\x00\x00\x00\x00",
+		"number without an end":      string(rune(kindStarted)) + "\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff",
+		"switch that is neither":     string(rune(kindNote)) + "\x02\x00",
+		"list of four thousand mega": string(rune(kindStart)) + "\x00\x00\x00\x00\xff\xff\xff\xff\x0f",
 	} {
-		_, err := Decode([]byte(b))
+		_, err := Decode(append([]byte{version}, b...))
 		require.ErrorIs(t, err, errMalformed, name)
 	}
 }
