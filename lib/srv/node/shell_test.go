@@ -291,6 +291,8 @@ func TestIdle(t *testing.T) {
 	clock.Advance(time.Second)
 	require.Equal(t, "This connection was idle for 10m and ends.\n", pipes())
 	require.Equal(t, "\r\nThis connection was idle for 10m and ends.\r\n", terminal())
+	// A client that does not close it now is cut off.
+	advanceUntil(t, clock, 10*time.Second, func() bool { return isClosed(client) })
 	closes(t, client)
 	require.Empty(t, h.events.Events(), "teleport-session has recorded the end")
 
@@ -341,7 +343,7 @@ func TestExpired(t *testing.T) {
 		clock.Advance(time.Minute)
 	}
 	require.Equal(t, "ok\n", run(t, client, "echo ok").stdout, "it is valid")
-	advanceUntil(t, clock, 2*time.Minute, func() bool { return client.Conn == nil || isClosed(client) })
+	advanceUntil(t, clock, 2*time.Minute, func() bool { return isClosed(client) })
 	require.Equal(t, "The certificate of this login has expired, and the login ends.\n", pipes())
 	require.Equal(t, "\r\nThe certificate of this login has expired, and the login ends.\r\n", terminal())
 	closes(t, client)
