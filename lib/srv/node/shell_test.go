@@ -4,7 +4,10 @@ package node_test
 
 import (
 	"bytes"
+	"crypto/ed25519"
+	"crypto/rand"
 	"crypto/sha256"
+	"encoding/pem"
 	"errors"
 	"io"
 	"net"
@@ -13,6 +16,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -23,6 +27,7 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"teleport-auditd/lib/srv/node"
+	"teleport-auditd/lib/srv/session/sessiontest"
 )
 
 func TestBreak(t *testing.T) {
@@ -312,8 +317,10 @@ func TestIdleClientThatDoesNotRead(t *testing.T) {
 	h, clock := fakeHost(t, func(c *node.Config) { c.IdleTimeout = 10 * time.Minute })
 	client := h.login()
 	ch, _ := raw(t, client)
-	require.True(t, ask(t, ch, "exec", text{"echo $$; yes >&2"}))
+	require.True(t, ask(t, ch, "exec", text{"echo $$; read -r line; exec yes >&2"}))
 	pid := strings.TrimSpace(read(t, ch, "\n"))
+	_, err := io.WriteString(ch, "go\n")
+	require.NoError(t, err)
 	ends := make(chan struct{})
 	go func() {
 		defer close(ends)
@@ -535,4 +542,68 @@ func (f *frozen) Read(b []byte) (int, error) {
 		return 0, errors.New("thawed")
 	}
 	return n, err
+}
+
+// TestRekeyOpenSSH: OpenSSH's client follows when the server asks for new keys by
+// the clock, in the middle of data both ways.
+func TestRekeyOpenSSH(t *testing.T) {
+	t.Parallel()
+	if _, err := exec.LookPath("ssh"); err != nil {
+		sessiontest.Skip(t, "needs OpenSSH's client: %v", err)
+	}
+	h := newFastHost(t, func(c *node.Config) { c.RekeyInterval = 200 * time.Millisecond })
+	public, private, err := ed25519.GenerateKey(rand.Reader)
+	require.NoError(t, err)
+	key, err := ssh.NewPublicKey(public)
+	require.NoError(t, err)
+	block, err := ssh.MarshalPrivateKey(private, "")
+	require.NoError(t, err)
+	identity := filepath.Join(t.TempDir(), "id")
+	require.NoError(t, os.WriteFile(identity, pem.EncodeToMemory(block), 0o600))
+	cert := h.ca.Certificate(t, key, time.Now(), func(c *ssh.Certificate) { c.ValidPrincipals = []string{h.user.Name} })
+	require.NoError(t, os.WriteFile(identity+"-cert.pub", ssh.MarshalAuthorizedKey(cert), 0o600))
+
+	host, port, err := net.SplitHostPort(h.addr)
+	require.NoError(t, err)
+	cmd := exec.Command("ssh", "-v", "-F", "none", "-p", port, "-i", identity, "-o", "BatchMode=yes", "-o", "IdentitiesOnly=yes", "-o", "IdentityAgent=none",
+		"-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "GlobalKnownHostsFile=/dev/null", h.user.Name+"@"+host, "cat")
+	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=/nonexistent"}
+	stdin, err := cmd.StdinPipe()
+	require.NoError(t, err)
+	sent, received := sha256.New(), sha256.New()
+	var log lockedBuffer
+	cmd.Stdout, cmd.Stderr = received, &log
+	require.NoError(t, cmd.Start())
+	t.Cleanup(func() { _ = cmd.Process.Kill() })
+	block64 := bytes.Repeat([]byte("0123456789abcdef"), 4096)
+	eventually(t, func() bool {
+		for range 16 {
+			sent.Write(block64)
+			if _, err := stdin.Write(block64); err != nil {
+				return true
+			}
+		}
+		return strings.Count(log.String(), "SSH2_MSG_KEXINIT received") >= 5
+	}, "five exchanges of keys")
+	require.NoError(t, stdin.Close())
+	within(t, "ssh ends", func() { require.NoError(t, cmd.Wait(), log.String()) })
+	require.Equal(t, sent.Sum(nil), received.Sum(nil))
+	require.Empty(t, h.lines())
+}
+
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *lockedBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *lockedBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
 }
