@@ -332,7 +332,7 @@ func TestHostsText(t *testing.T) {
 		"/etc/ssh/sshrc":   "echo \"sshrc of $USER\" >&2\n",
 	})}, "permit_user_env: yes")
 	s.each(t, func(t *testing.T, w way) {
-		assert.True(t, strings.HasPrefix(w.run("exit\n", true).Stdout, "Welcome to the test.\r\nThere is cake\r\n"))
+		assert.Regexp(t, `^(?:Last login: [^\n]*\n)?Welcome to the test\.\r\nThere is cake\r\n`, w.run("exit\n", true).Stdout)
 		for _, result := range []harness.Result{w.run("", true, "echo in"), w.run("echo in\n", false), w.run("", false, "echo in")} {
 			assert.NotContains(t, result.Stdout, "Welcome", "neither for a command nor without a terminal")
 			assert.Contains(t, result.Stdout, "in")
