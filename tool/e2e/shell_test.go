@@ -351,8 +351,44 @@ func TestHostsText(t *testing.T) {
 		assert.Equal(t, "1 from the host xx_MINE\n", result.Stdout)
 		writeAs(t, s.bob, ".ssh/rc", "echo mine >&2\n")
 		result = s.client.Run(s.bob.Name+"@node", "echo in")
-		// tctl's certificates permit it, as ssh-keygen's do.
-		assert.Contains(t, []string{"mine\n", "sshrc of " + s.bob.Name + "\n"}, result.Stderr)
+		assert.Equal(t, "sshrc of "+s.bob.Name+"\n", result.Stderr, "tctl's certificates permit no file of the user's to be run")
+	})
+}
+
+// TestUserRC: ~/.ssh/environment and ~/.ssh/rc, where host and certificate permit
+// them.
+func TestUserRC(t *testing.T) {
+	ca := harness.NewCA(t)
+	s := newShells(t, harness.DaemonConfig{TrustedUserCAKeys: ca.WriteTrust(t, harness.OpenDir(t))}, "permit_user_env: yes")
+	identity := ca.Sign(t, harness.Cert{
+		KeyID: "alice", Logins: []string{s.bob.Name},
+		Extensions: map[string]string{"permit-pty": "", "permit-port-forwarding": "", "permit-user-rc": ""},
+	}).Write(t, filepath.Join(harness.OpenDir(t), "id"))
+	s.client, s.putty = harness.NewClient(t, s.daemon, identity), harness.NewPutty(t, s.daemon, identity)
+	writeAs(t, s.bob, ".ssh/environment", "E2E_MINE=\"yes\"\nSSH_TELEPORT_USER=root\n")
+	writeAs(t, s.bob, ".ssh/rc", "echo rc $E2E_MINE >&2; cat >&2\n")
+	s.each(t, func(t *testing.T, w way) {
+		result := w.run("some input\n", false, "echo $E2E_MINE $SSH_TELEPORT_USER; cat; exit 5")
+		assert.Equal(t, "\"yes\" alice\nsome input\n", result.Stdout)
+		assert.Contains(t, result.Stderr, "rc \"yes\"\n")
+		assert.NotContains(t, result.Stderr, "some input")
+		assert.Equal(t, 5, result.Code)
+		result = w.run("echo $0; shopt -q login_shell && echo login; exit 6\n", true)
+		assert.Contains(t, result.Stdout, "rc \"yes\"\r\n")
+		assert.Contains(t, result.Stdout, "-bash\r\n")
+		assert.Equal(t, 6, result.Code)
+	})
+	t.Run("a copy is not disturbed", func(t *testing.T) {
+		writeAs(t, s.bob, ".ssh/rc", "echo noise\n")
+		file := filepath.Join(harness.OpenDir(t), "file")
+		require.NoError(t, os.WriteFile(file, []byte("content"), 0o644))
+		cmd := exec.Command("sftp", "-F", s.client.Config, "-b", "-", s.bob.Name+"@node")
+		cmd.Stdin, cmd.Env = strings.NewReader("put "+file+" copied\n"), s.client.Command().Env
+		out, err := cmd.CombinedOutput()
+		require.NoError(t, err, "%s", out)
+		copied, err := os.ReadFile(filepath.Join(s.bob.Home, "copied"))
+		require.NoError(t, err)
+		assert.Equal(t, "content", string(copied))
 	})
 }
 
