@@ -28,6 +28,7 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"teleport-auditd/lib/auditd"
+	"teleport-auditd/lib/pam/pamenv"
 )
 
 // What stands where a file says nothing.
@@ -53,6 +54,11 @@ const (
 	DefaultMaxStartups = 100
 	// DefaultLoginGraceTime is how long a client may take to authenticate.
 	DefaultLoginGraceTime = 120 * time.Second
+	// DefaultKeepAliveInterval is the time between two questions to a client
+	// whether it is still there.
+	DefaultKeepAliveInterval = 5 * time.Minute
+	// DefaultGatewayPorts keeps remote forwarding on the loopback addresses.
+	DefaultGatewayPorts = "no"
 )
 
 // Config is what the daemon runs by.
@@ -131,6 +137,24 @@ type SSH struct {
 	MaxStartups int
 	// LoginGraceTime is how long a client may take to authenticate.
 	LoginGraceTime time.Duration
+	// KeepAliveInterval is the time between two questions to a client whether
+	// it is still there.
+	KeepAliveInterval time.Duration
+	// ClientIdleTimeout ends a connection on which nothing was sent for so long.
+	// Zero never does.
+	ClientIdleTimeout time.Duration
+	// DisconnectExpiredCert ends a connection when its certificate does.
+	DisconnectExpiredCert bool
+	// Banner is an absolute path to a file that clients see before they
+	// authenticate; empty for none.
+	Banner string
+	// RefuseFileCopy and RefuseForwarding are ssh_file_copy and
+	// port_forwarding turned round, so that their zero values are the defaults.
+	RefuseFileCopy, RefuseForwarding bool
+	// GatewayPorts is "no", "yes" or "clientspecified", as sshd_config(5) has it.
+	GatewayPorts string
+	// PermitUserEnv reads ~/.ssh/environment and runs ~/.ssh/rc.
+	PermitUserEnv bool
 	// KeepDetached leaves processes alone at the end of a login that have
 	// made a session of their own.
 	KeepDetached bool
@@ -141,6 +165,11 @@ type PAM struct {
 	Enabled bool
 	// ServiceName names the file in /etc/pam.d.
 	ServiceName string
+	// UseAuth has the auth stack ask the user, after the certificate.
+	UseAuth bool
+	// Environment holds variables for the modules and the user, as lib/pam/pamenv
+	// reads them.
+	Environment map[string]string
 }
 
 // Default is what runs without a file: auth, proxy and node on one host. It
@@ -158,12 +187,14 @@ func Default() *Config {
 			LoginGraceTime: DefaultLoginGraceTime,
 		},
 		SSH: SSH{
-			Enabled:        true,
-			ListenAddr:     "0.0.0.0:" + DefaultSSHPort,
-			PAM:            PAM{ServiceName: DefaultPAMServiceName},
-			MaxSessions:    DefaultMaxSessions,
-			MaxStartups:    DefaultMaxStartups,
-			LoginGraceTime: DefaultLoginGraceTime,
+			Enabled:           true,
+			ListenAddr:        "0.0.0.0:" + DefaultSSHPort,
+			PAM:               PAM{ServiceName: DefaultPAMServiceName},
+			MaxSessions:       DefaultMaxSessions,
+			MaxStartups:       DefaultMaxStartups,
+			LoginGraceTime:    DefaultLoginGraceTime,
+			KeepAliveInterval: DefaultKeepAliveInterval,
+			GatewayPorts:      DefaultGatewayPorts,
 		},
 	}
 }
@@ -248,6 +279,8 @@ func (c *Config) setDefaults() error {
 	setDefault(&c.SSH.MaxSessions, def.SSH.MaxSessions)
 	setDefault(&c.SSH.MaxStartups, def.SSH.MaxStartups)
 	setDefault(&c.SSH.LoginGraceTime, def.SSH.LoginGraceTime)
+	setDefault(&c.SSH.KeepAliveInterval, def.SSH.KeepAliveInterval)
+	setDefault(&c.SSH.GatewayPorts, def.SSH.GatewayPorts)
 	if c.Debug {
 		c.Log.Severity = logrus.DebugLevel
 	}
@@ -288,11 +321,22 @@ func (c *Config) checkValues() error {
 		{"ssh_service.max_sessions", checkCount(c.SSH.MaxSessions)},
 		{"ssh_service.max_startups", checkCount(c.SSH.MaxStartups)},
 		{"ssh_service.login_grace_time", checkGraceTime(c.SSH.LoginGraceTime)},
+		{"ssh_service.keep_alive_interval", checkKeepAlive(c.SSH.KeepAliveInterval)},
+		{"ssh_service.client_idle_timeout", checkIdleTimeout(c.SSH.ClientIdleTimeout)},
+		{"ssh_service.gateway_ports", checkGatewayPorts(c.SSH.GatewayPorts)},
+	}
+	if c.SSH.Banner != "" {
+		if err := checkPath(c.SSH.Banner); err != nil {
+			return trace.BadParameter("ssh_service.banner: %v", err)
+		}
 	}
 	for _, check := range checks {
 		if check.err != nil {
 			return trace.BadParameter("%s: %v", check.what, check.err)
 		}
+	}
+	if _, err := pamenv.Parse(c.SSH.PAM.Environment); err != nil {
+		return trace.BadParameter("ssh_service.pam.environment: %v", err)
 	}
 	if _, err := auditd.ParseMode(string(c.AuditMode)); err != nil {
 		return trace.BadParameter("teleport.auditd.mode: %v", err)
@@ -320,6 +364,10 @@ func (c *Config) checkRoles() error {
 	if c.SSH.Enabled && !c.Auth.Enabled && c.SSH.TrustedUserCAKeys == "" {
 		return trace.BadParameter("%sssh_service has nobody to trust, as auth_service is not enabled here: set ssh_service.trusted_user_ca_keys to a file of user CA keys (tctl auth export --type=user prints a cluster's), or enable auth_service",
 			c.prefix("ssh_service.enabled", "auth_service.enabled", "ssh_service"))
+	}
+	if c.SSH.Enabled && c.SSH.PAM.UseAuth && !c.SSH.PAM.Enabled {
+		return trace.BadParameter("%sssh_service.pam.use_pam_auth needs PAM, which is off, so that nobody would be asked: set ssh_service.pam.enabled to yes, or take use_pam_auth out",
+			c.prefix("ssh_service.pam.use_pam_auth", "ssh_service.pam.enabled"))
 	}
 	if c.Proxy.Enabled && c.SSH.Enabled && c.Proxy.ListenAddr == c.SSH.ListenAddr {
 		if _, port, _ := net.SplitHostPort(c.SSH.ListenAddr); port != "0" {

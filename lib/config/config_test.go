@@ -3,8 +3,10 @@
 package config
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -67,6 +69,14 @@ ssh_service:
   max_sessions: 3
   max_startups: 4
   login_grace_time: "1m30s"
+  keep_alive_interval: 30s
+  client_idle_timeout: 15m
+  disconnect_expired_cert: yes
+  banner: /etc/issue.net
+  ssh_file_copy: no
+  port_forwarding: no
+  gateway_ports: clientspecified
+  permit_user_env: yes
   keep_detached_processes: yes
 `, func(c *Config) {
 			c.NodeName, c.DataDir, c.PIDFile = "web-1", "/srv/teleport", "/run/teleport.pid"
@@ -80,12 +90,19 @@ ssh_service:
 				TrustedUserCAKeys: "/etc/ssh/ca.pub",
 				PAM:               PAM{ServiceName: "login"},
 				MaxSessions:       3, MaxStartups: 4, LoginGraceTime: 90 * time.Second, KeepDetached: true,
+				KeepAliveInterval: 30 * time.Second, ClientIdleTimeout: 15 * time.Minute, DisconnectExpiredCert: true,
+				Banner: "/etc/issue.net", RefuseFileCopy: true, RefuseForwarding: true, GatewayPorts: "clientspecified", PermitUserEnv: true,
 			}
 		}},
 		"byte order mark and CRLF": {"\ufeffteleport:\r\n  nodename: a\r\n", func(c *Config) { c.NodeName = "a" }},
 		"mode off is a mode":       {"teleport: {auditd: {mode: off}}", func(c *Config) { c.AuditMode = auditd.ModeOff }},
 		"a section in comments":    {"ssh_service:\n  pam:\n  #  enabled: yes\n", func(*Config) {}},
 		"words as values":          {"teleport: {nodename: no}", func(c *Config) { c.NodeName = "no" }},
+		"all of PAM": {"ssh_service:\n  pam:\n    enabled: yes\n    use_pam_auth: yes\n    environment:\n      TEAM: \"{{external.team}}\"\n      WHO: '{{user.metadata.name}} of {{ internal.logins }}'\n", func(c *Config) {
+			c.SSH.PAM = PAM{Enabled: true, ServiceName: "sshd", UseAuth: true, Environment: map[string]string{
+				"TEAM": "{{external.team}}", "WHO": "{{user.metadata.name}} of {{ internal.logins }}",
+			}}
+		}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got, err := ReadFile(write(t, test.text))
@@ -108,6 +125,30 @@ func TestBooleans(t *testing.T) {
 			require.NoError(t, err, word)
 			require.Equal(t, want, cfg.SSH.Enabled, word)
 		}
+	}
+}
+
+func TestGatewayPorts(t *testing.T) {
+	for text, want := range map[string]string{
+		"no": "no", "false": "no", "off": "no", `"no"`: "no",
+		"yes": "yes", "true": "yes", "on": "yes",
+		"clientspecified": "clientspecified", "ClientSpecified": "clientspecified",
+	} {
+		cfg, err := parse("f", []byte("ssh_service:\n  gateway_ports: "+text+"\n"))
+		require.NoError(t, err, text)
+		require.Equal(t, want, cfg.SSH.GatewayPorts, text)
+	}
+}
+
+func TestIdleTimeout(t *testing.T) {
+	for text, want := range map[string]time.Duration{"never": 0, "Never": 0, "90s": 90 * time.Second, "1h30m": 90 * time.Minute, "8760h": 8760 * time.Hour} {
+		cfg, err := parse("f", []byte("ssh_service:\n  client_idle_timeout: "+text+"\n"))
+		require.NoError(t, err, text)
+		require.Equal(t, want, cfg.SSH.ClientIdleTimeout, text)
+		require.NoError(t, cfg.CheckAndSetDefaults())
+		again, err := parse("f", []byte(Sample(cfg)))
+		require.NoError(t, err)
+		require.Equal(t, want, again.SSH.ClientIdleTimeout, "as Sample writes it")
 	}
 }
 
@@ -178,37 +219,53 @@ func TestRefusals(t *testing.T) {
 		"keys for a label":      {"ssh_service:\n  labels:\n    rack: {a: b}\n", `FILE:3:11: ssh_service.labels.rack: expects text, and has keys below it`},
 		"label's name": {"ssh_service:\n  labels:\n    \"a b\": c\n",
 			`FILE:3:5: ssh_service.labels: a label's name may hold only letters, digits and -_./:*, so not the ' ' of "a b"`},
-		"text for a number":   {"ssh_service:\n  max_sessions: many\n", `FILE:2:17: ssh_service.max_sessions: expects a number from 1 to 100000, and has the text "many"`},
-		"no sessions":         {"ssh_service:\n  max_sessions: 0\n", `FILE:2:17: ssh_service.max_sessions: expects a number from 1 to 100000, not 0`},
-		"hexadecimal":         {"ssh_service:\n  max_sessions: 0x10\n", `FILE:2:17: ssh_service.max_sessions: expects a number from 1 to 100000, in decimal digits, and has "0x10"`},
-		"time without a unit": {"ssh_service:\n  login_grace_time: 120\n", `FILE:2:21: ssh_service.login_grace_time: expects a time with its unit: write 120s for seconds`},
-		"endless time":        {"ssh_service:\n  login_grace_time: 0s\n", `FILE:2:21: ssh_service.login_grace_time: expects a time from 1s to 1h0m0s, not 0s`},
-		"port alone":          {"ssh_service:\n  listen_addr: 3022\n", `FILE:2:16: ssh_service.listen_addr: expects an address, and has the number "3022": for a port alone write ":3022"`},
-		"port out of range":   {"proxy_service:\n  listen_addr: 0.0.0.0:99999\n", `FILE:2:16: proxy_service.listen_addr: expects an address such as "0.0.0.0:3022", ":3022" or "[::1]:3022"; the port "99999" is not a number from 0 to 65535`},
-		"severity":            {"teleport: {log: {severity: loud}}\n", `FILE:1:28: teleport.log.severity: expects DEBUG, INFO, WARN or ERROR, not "loud"`},
-		"output":              {"teleport: {log: {output: sysolg}}\n", `FILE:1:26: teleport.log.output: expects stderr, stdout, syslog, or a file's whole path, from /, not "sysolg"`},
-		"format":              {"teleport: {log: {format: {output: xml}}}\n", `FILE:1:35: teleport.log.format.output: expects text or json, not "xml"`},
-		"mode":                {"teleport: {auditd: {mode: maybe}}\n", `FILE:1:27: teleport.auditd.mode: expects auto, required or off, and has the text "maybe"`},
-		"mode false":          {"teleport: {auditd: {mode: false}}\n", `FILE:1:27: teleport.auditd.mode: expects auto, required or off, and has the word false`},
-		"relative path":       {"teleport:\n  data_dir: var\n", `FILE:2:13: teleport.data_dir: expects a whole path, from /, not "var"`},
-		"service name":        {"ssh_service:\n  pam:\n    service_name: ../sshd\n", `FILE:3:19: ssh_service.pam.service_name: expects the name of a file in /etc/pam.d, such as "sshd", not "../sshd"`},
-		"node's name":         {"teleport:\n  nodename: \"web 1\"\n", `FILE:2:13: teleport.nodename: may hold only letters, digits, '-', '_' and '.', so not the ' ' of "web 1"`},
-		"block of text":       {"teleport:\n  nodename: |\n    web\n", `FILE:2:13: teleport.nodename: expects text, and has a block of text`},
-		"alias":               {"teleport:\n  nodename: &n web\n  data_dir: *n\n", `FILE:2:13: teleport.nodename: anchors and aliases (& and *) are not supported: write the value out, in quotes where it starts with one of these`},
-		"merge":               {"ssh_service:\n  <<: {enabled: no}\n", `FILE:2:3: merging with << is not supported: write the keys out`},
-		"tag":                 {"teleport:\n  nodename: !!str web\n", `FILE:2:13: teleport.nodename: tags (!) are not supported: write the value without it, in quotes where it starts with one`},
-		"number as a key":     {"1: 2\n", `FILE:1:1: a key must be a plain word`},
-		"list at the top":     {"- ssh_service\n", `FILE:1:1: expects sections such as "ssh_service:", and has a list`},
-		"text at the top":     {"hello\n", `FILE:1:1: expects sections such as "ssh_service:", and has the text "hello"`},
-		"second document":     {"ssh_service:\n  enabled: yes\n---\nauth_service:\n  enabled: no\n", `FILE:4:1: a second document (after ---) is not read: put everything into the first`},
-		"empty":               {"", `FILE is empty: teleport configure prints a file to start from, or start without --config to run on the defaults`},
-		"comments alone":      {"# nothing\n---\n", `FILE is empty: teleport configure prints a file to start from, or start without --config to run on the defaults`},
-		"tab":                 {"ssh_service:\n\tenabled: yes\n", `FILE:2:1: this is no YAML (found character '	' that cannot start any token): check the indentation, and put quotes around values that start with or hold : [ ] { } # & * ! | > ' " % @`},
-		"brackets unquoted":   {"ssh_service:\n  listen_addr: [::]:22\n", `FILE:2:20: this is no YAML (value is not allowed in this context): check the indentation, and put quotes around values that start with or hold : [ ] { } # & * ! | > ' " % @`},
-		"other text":          {"ssh_service:\n  a\xff: b\n", `FILE:2:4: this is no plain UTF-8 text: is it the right file?`},
-		"NUL":                 {"a\x00", `FILE:1:2: this is no plain UTF-8 text: is it the right file?`},
-		"deep brackets":       {strings.Repeat("[", 60000), `FILE:1:17: brackets are nested more than 16 deep: no key needs that`},
-		"proxy without auth":  {"auth_service:\n  enabled: no\n", `FILE:2:3: proxy_service is enabled and auth_service is not: the proxy takes its nodes and user CAs from the auth service of the same process, so enable auth_service here too, or disable proxy_service`},
+		"text for a number":      {"ssh_service:\n  max_sessions: many\n", `FILE:2:17: ssh_service.max_sessions: expects a number from 1 to 100000, and has the text "many"`},
+		"no sessions":            {"ssh_service:\n  max_sessions: 0\n", `FILE:2:17: ssh_service.max_sessions: expects a number from 1 to 100000, not 0`},
+		"hexadecimal":            {"ssh_service:\n  max_sessions: 0x10\n", `FILE:2:17: ssh_service.max_sessions: expects a number from 1 to 100000, in decimal digits, and has "0x10"`},
+		"time without a unit":    {"ssh_service:\n  login_grace_time: 120\n", `FILE:2:21: ssh_service.login_grace_time: expects a time with its unit: write 120s for seconds`},
+		"endless time":           {"ssh_service:\n  login_grace_time: 0s\n", `FILE:2:21: ssh_service.login_grace_time: expects a time from 1s to 1h0m0s, not 0s`},
+		"keepalives without end": {"ssh_service:\n  keep_alive_interval: 25h\n", `FILE:2:24: ssh_service.keep_alive_interval: expects a time from 1s to 24h0m0s, not 25h0m0s`},
+		"keepalives too often":   {"ssh_service:\n  keep_alive_interval: 10ms\n", `FILE:2:24: ssh_service.keep_alive_interval: expects a time from 1s to 24h0m0s, not 10ms`},
+		"no keepalives":          {"ssh_service:\n  keep_alive_interval: never\n", `FILE:2:24: ssh_service.keep_alive_interval: expects a time with its unit, such as 120s or 2m, not "never"`},
+		"idle for nothing":       {"ssh_service:\n  client_idle_timeout: 0s\n", `FILE:2:24: ssh_service.client_idle_timeout: expects a time from 1s to 8760h0m0s, or never, not 0s`},
+		"idle as a number":       {"ssh_service:\n  client_idle_timeout: 0\n", `FILE:2:24: ssh_service.client_idle_timeout: expects a time with its unit: write 0s for seconds`},
+		"idle as a word":         {"ssh_service:\n  client_idle_timeout: often\n", `FILE:2:24: ssh_service.client_idle_timeout: expects a time with its unit, such as 120s or 2m, or never, not "often"`},
+		"gateway ports":          {"ssh_service:\n  gateway_ports: client\n", `FILE:2:18: ssh_service.gateway_ports: expects no, yes or clientspecified, and has the text "client"`},
+		"gateway port":           {"ssh_service:\n  gateway_ports: 8080\n", `FILE:2:18: ssh_service.gateway_ports: expects no, yes or clientspecified, and has the number "8080"`},
+		"banner's text":          {"ssh_service:\n  banner: \"Keep out!\"\n", `FILE:2:11: ssh_service.banner: expects a whole path, from /, not "Keep out!"`},
+		"file copy":              {"ssh_service:\n  ssh_file_copy: maybe\n", `FILE:2:18: ssh_service.ssh_file_copy: expects yes or no (true, false, on and off are taken too), not "maybe"`},
+		"port alone":             {"ssh_service:\n  listen_addr: 3022\n", `FILE:2:16: ssh_service.listen_addr: expects an address, and has the number "3022": for a port alone write ":3022"`},
+		"port out of range":      {"proxy_service:\n  listen_addr: 0.0.0.0:99999\n", `FILE:2:16: proxy_service.listen_addr: expects an address such as "0.0.0.0:3022", ":3022" or "[::1]:3022"; the port "99999" is not a number from 0 to 65535`},
+		"severity":               {"teleport: {log: {severity: loud}}\n", `FILE:1:28: teleport.log.severity: expects DEBUG, INFO, WARN or ERROR, not "loud"`},
+		"output":                 {"teleport: {log: {output: sysolg}}\n", `FILE:1:26: teleport.log.output: expects stderr, stdout, syslog, or a file's whole path, from /, not "sysolg"`},
+		"format":                 {"teleport: {log: {format: {output: xml}}}\n", `FILE:1:35: teleport.log.format.output: expects text or json, not "xml"`},
+		"mode":                   {"teleport: {auditd: {mode: maybe}}\n", `FILE:1:27: teleport.auditd.mode: expects auto, required or off, and has the text "maybe"`},
+		"mode false":             {"teleport: {auditd: {mode: false}}\n", `FILE:1:27: teleport.auditd.mode: expects auto, required or off, and has the word false`},
+		"relative path":          {"teleport:\n  data_dir: var\n", `FILE:2:13: teleport.data_dir: expects a whole path, from /, not "var"`},
+		"service name":           {"ssh_service:\n  pam:\n    service_name: ../sshd\n", `FILE:3:19: ssh_service.pam.service_name: expects the name of a file in /etc/pam.d, such as "sshd", not "../sshd"`},
+		"node's name":            {"teleport:\n  nodename: \"web 1\"\n", `FILE:2:13: teleport.nodename: may hold only letters, digits, '-', '_' and '.', so not the ' ' of "web 1"`},
+		"block of text":          {"teleport:\n  nodename: |\n    web\n", `FILE:2:13: teleport.nodename: expects text, and has a block of text`},
+		"alias":                  {"teleport:\n  nodename: &n web\n  data_dir: *n\n", `FILE:2:13: teleport.nodename: anchors and aliases (& and *) are not supported: write the value out, in quotes where it starts with one of these`},
+		"merge":                  {"ssh_service:\n  <<: {enabled: no}\n", `FILE:2:3: merging with << is not supported: write the keys out`},
+		"tag":                    {"teleport:\n  nodename: !!str web\n", `FILE:2:13: teleport.nodename: tags (!) are not supported: write the value without it, in quotes where it starts with one`},
+		"number as a key":        {"1: 2\n", `FILE:1:1: a key must be a plain word`},
+		"list at the top":        {"- ssh_service\n", `FILE:1:1: expects sections such as "ssh_service:", and has a list`},
+		"text at the top":        {"hello\n", `FILE:1:1: expects sections such as "ssh_service:", and has the text "hello"`},
+		"second document":        {"ssh_service:\n  enabled: yes\n---\nauth_service:\n  enabled: no\n", `FILE:4:1: a second document (after ---) is not read: put everything into the first`},
+		"empty":                  {"", `FILE is empty: teleport configure prints a file to start from, or start without --config to run on the defaults`},
+		"comments alone":         {"# nothing\n---\n", `FILE is empty: teleport configure prints a file to start from, or start without --config to run on the defaults`},
+		"tab":                    {"ssh_service:\n\tenabled: yes\n", `FILE:2:1: this is no YAML (found character '	' that cannot start any token): check the indentation, and put quotes around values that start with or hold : [ ] { } # & * ! | > ' " % @`},
+		"brackets unquoted":      {"ssh_service:\n  listen_addr: [::]:22\n", `FILE:2:20: this is no YAML (value is not allowed in this context): check the indentation, and put quotes around values that start with or hold : [ ] { } # & * ! | > ' " % @`},
+		"other text":             {"ssh_service:\n  a\xff: b\n", `FILE:2:4: this is no plain UTF-8 text: is it the right file?`},
+		"NUL":                    {"a\x00", `FILE:1:2: this is no plain UTF-8 text: is it the right file?`},
+		"deep brackets":          {strings.Repeat("[", 60000), `FILE:1:17: brackets are nested more than 16 deep: no key needs that`},
+		"proxy without auth":     {"auth_service:\n  enabled: no\n", `FILE:2:3: proxy_service is enabled and auth_service is not: the proxy takes its nodes and user CAs from the auth service of the same process, so enable auth_service here too, or disable proxy_service`},
+		"PAM's questions":        {"ssh_service:\n  pam:\n    use_pam_auth: yes\n", `FILE:3:5: ssh_service.pam.use_pam_auth needs PAM, which is off, so that nobody would be asked: set ssh_service.pam.enabled to yes, or take use_pam_auth out`},
+		"variable's source":      {"ssh_service:\n  pam:\n    environment:\n      TEAM: \"{{extrenal.team}}\"\n", `FILE:4:13: ssh_service.pam.environment.TEAM: has {{extrenal.team}}, which is not known: {{user.metadata.name}}, {{internal.logins}} and {{external.TRAIT}} are`},
+		"variable's brackets":    {"ssh_service:\n  pam:\n    environment:\n      TEAM: \"{{external.team}\"\n", `FILE:4:13: ssh_service.pam.environment.TEAM: has a {{ without a }} after it at "{{external.team}"`},
+		"variable's name":        {"ssh_service:\n  pam:\n    environment:\n      LD_PRELOAD: x\n", `FILE:4:7: ssh_service.pam.environment: "LD_PRELOAD" decides which code programs load, and must not follow a certificate`},
+		"variable's number":      {"ssh_service:\n  pam:\n    environment:\n      1: x\n", `FILE:4:7: ssh_service.pam.environment: a variable's name must be text: put it in quotes`},
+		"variable twice":         {"ssh_service:\n  pam:\n    environment:\n      A: x\n      A: y\n", `FILE:5:7: ssh_service.pam.environment.A is set twice, first in line 4: take one of them out`},
 		"node that trusts nobody": {"auth_service:\n  enabled: no\nproxy_service:\n  enabled: no\nssh_service:\n  enabled: yes\n",
 			`FILE:6:3: ssh_service has nobody to trust, as auth_service is not enabled here: set ssh_service.trusted_user_ca_keys to a file of user CA keys (tctl auth export --type=user prints a cluster's), or enable auth_service`},
 		"nothing to run":    {"auth_service: {enabled: no}\nproxy_service: {enabled: no}\nssh_service: {enabled: no}\n", `FILE:3:15: every service is disabled, so there is nothing to run: enable at least one of auth_service, proxy_service and ssh_service`},
@@ -290,9 +347,14 @@ func TestCheckAndSetDefaults(t *testing.T) {
 		"proxy_service.listen_addr: expects":                             func(c *Config) { c.Proxy.ListenAddr = "x:y" },
 		"ssh_service.listen_addr: expects":                               func(c *Config) { c.SSH.ListenAddr = "x:y" },
 		"ssh_service.pam.service_name: expects":                          func(c *Config) { c.SSH.PAM.ServiceName = ".." },
+		"ssh_service.pam.environment: X: has a {{":                       func(c *Config) { c.SSH.PAM.Environment = map[string]string{"X": "{{"} },
 		"ssh_service.max_sessions: expects":                              func(c *Config) { c.SSH.MaxSessions = -1 },
 		"ssh_service.max_startups: expects":                              func(c *Config) { c.SSH.MaxStartups = maxCount + 1 },
 		"ssh_service.login_grace_time: expects":                          func(c *Config) { c.SSH.LoginGraceTime = 2 * time.Hour },
+		"ssh_service.keep_alive_interval: expects":                       func(c *Config) { c.SSH.KeepAliveInterval = time.Millisecond },
+		"ssh_service.client_idle_timeout: expects":                       func(c *Config) { c.SSH.ClientIdleTimeout = -time.Second },
+		"ssh_service.gateway_ports: expects":                             func(c *Config) { c.SSH.GatewayPorts = "x" },
+		"ssh_service.banner: expects":                                    func(c *Config) { c.SSH.Banner = "x" },
 		"teleport.auditd.mode:":                                          func(c *Config) { c.AuditMode = "x" },
 	} {
 		cfg := Default()
@@ -341,6 +403,44 @@ func TestSample(t *testing.T) {
 		}
 	}
 	check(schema(want))
+}
+
+// TestReference holds docs/configuration.md to the schema: every key has one line,
+// and what it gives as the default is what stands where a file says nothing.
+func TestReference(t *testing.T) {
+	page, err := os.ReadFile("../../docs/configuration.md")
+	require.NoError(t, err)
+	documented := map[string]string{}
+	for _, m := range regexp.MustCompile("(?m)^\\| `([a-z_.]+)` \\| (.+?) \\| (.+) \\|$").FindAllStringSubmatch(string(page), -1) {
+		require.NotContains(t, documented, m[1], "twice")
+		documented[m[1]] = m[2]
+		require.True(t, strings.HasSuffix(m[3], ".") || strings.HasSuffix(m[3], "`."), "%s: a sentence", m[1])
+	}
+	var walk func(known []key, path, indent string)
+	var file strings.Builder
+	keys := 0
+	walk = func(known []key, path, indent string) {
+		for _, k := range known {
+			name := join(path, k.name)
+			if k.section != nil {
+				fmt.Fprintf(&file, "%s%s:\n", indent, k.name)
+				walk(k.section, name, indent+"  ")
+				continue
+			}
+			keys++
+			text, ok := documented[name]
+			require.True(t, ok, "docs/configuration.md does not have %s", name)
+			if value, ok := strings.CutPrefix(text, "`"); ok {
+				fmt.Fprintf(&file, "%s%s: %s\n", indent, k.name, strings.TrimSuffix(value, "`"))
+			}
+		}
+	}
+	walk(schema(new(Config)), "", "")
+	require.Len(t, documented, keys, "docs/configuration.md has keys that there are not")
+	got, err := ReadFile(write(t, file.String()))
+	require.NoError(t, err, file.String())
+	got.file, got.places = "", nil
+	require.Equal(t, Default(), got)
 }
 
 // FuzzParse holds that no file brings the parser down, that an error is one

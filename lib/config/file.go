@@ -217,7 +217,7 @@ func printable(text string) string {
 // as "ssh_service.pam", and empty at the top.
 func (p *reader) section(node *ast.MappingNode, path string, known []key) error {
 	for _, pair := range node.Values {
-		name, at, err := p.key(pair, path)
+		name, at, err := p.key(pair, path, nil)
 		if err != nil {
 			return trace.Wrap(err)
 		}
@@ -234,15 +234,15 @@ func (p *reader) section(node *ast.MappingNode, path string, known []key) error 
 }
 
 // key reads a pair's key, and refuses one that came before.
-func (p *reader) key(pair *ast.MappingValueNode, path string) (string, place, error) {
+func (p *reader) key(pair *ast.MappingValueNode, path string, own *names) (string, place, error) {
 	at := placeOf(pair.Key.GetToken())
 	text, ok := pair.Key.(*ast.StringNode)
 	if !ok {
 		if _, merge := pair.Key.(*ast.MergeKeyNode); merge {
 			return "", at, p.errorf(at, "merging with << is not supported: write the keys out")
 		}
-		if path == labelsPath {
-			return "", at, p.errorf(at, "%s: a label's name must be text: put it in quotes", path)
+		if own != nil {
+			return "", at, p.errorf(at, "%s: %s's name must be text: put it in quotes", path, own.one)
 		}
 		return "", at, p.errorf(at, "%sa key must be a plain word", inSection(path, ": "))
 	}
@@ -262,7 +262,7 @@ func (p *reader) value(node ast.Node, path string, known *key) error {
 	case *ast.TagNode:
 		return p.errorf(at, "%s: tags (!) are not supported: write the value without it, in quotes where it starts with one", path)
 	}
-	if known.section == nil && known.labels == nil {
+	if known.section == nil && known.names == nil {
 		if _, null := node.(*ast.NullNode); null {
 			return p.errorf(p.places[path], "%s has no value: write one, or take the key out", path)
 		}
@@ -279,36 +279,37 @@ func (p *reader) value(node ast.Node, path string, known *key) error {
 		}
 		return p.errorf(at, "%s: expects keys below it, indented, and has %s", path, describe(node))
 	}
-	if known.labels != nil {
-		return trace.Wrap(p.labels(mapping, path, known.labels))
+	if known.names != nil {
+		return trace.Wrap(p.names(mapping, path, known.names))
 	}
 	return trace.Wrap(p.section(mapping, path, known.section))
 }
 
-func (p *reader) labels(node *ast.MappingNode, path string, labels *map[string]string) error {
+// names reads a mapping whose keys are the operator's own.
+func (p *reader) names(node *ast.MappingNode, path string, own *names) error {
 	read := map[string]string{}
 	for _, pair := range node.Values {
-		name, at, err := p.key(pair, path)
+		name, at, err := p.key(pair, path, own)
 		if err != nil {
 			return trace.Wrap(err)
 		}
-		if err := checkLabelKey(name); err != nil {
+		if err := own.checkName(name); err != nil {
 			return p.errorf(at, "%s: %v", path, err)
 		}
 		at = placeOfNode(pair.Value)
 		value, err := textOf(pair.Value)
 		if err == nil {
-			err = checkLabelValue(value)
+			err = own.checkValue(value)
 		}
 		if err != nil {
 			return p.errorf(at, "%s: %v", join(path, name), err)
 		}
 		read[name] = value
-		if len(read) > maxLabels {
-			return p.errorf(at, "%s: a node may have at most %d labels", path, maxLabels)
+		if len(read) > own.most {
+			return p.errorf(at, "%s: a node may have at most %d %s", path, own.most, own.many)
 		}
 	}
-	*labels = read
+	*own.into = read
 	return nil
 }
 

@@ -12,10 +12,14 @@ import (
 )
 
 // Sample writes cfg out as a commented file that starts as it is. cfg must have
-// passed CheckAndSetDefaults; its labels, PIDFile and TrustedUserCAKeys are
-// left as examples in comments.
+// passed CheckAndSetDefaults; its labels, PIDFile, TrustedUserCAKeys, Banner and
+// PAM.Environment are left as examples in comments.
 func Sample(cfg *Config) string {
 	q := strconv.Quote
+	idle := never
+	if cfg.SSH.ClientIdleTimeout != 0 {
+		idle = short(cfg.SSH.ClientIdleTimeout)
+	}
 	return fmt.Sprintf(sample,
 		q(cfg.NodeName), q(cfg.DataDir),
 		q(cfg.Log.Output), q(strings.ToUpper(cfg.Log.Severity.String())), q(cfg.Log.Format),
@@ -24,8 +28,11 @@ func Sample(cfg *Config) string {
 		yesNo(cfg.Proxy.Enabled), q(cfg.Proxy.ListenAddr),
 		cfg.Proxy.MaxStartups, short(cfg.Proxy.LoginGraceTime),
 		yesNo(cfg.SSH.Enabled), q(cfg.SSH.ListenAddr),
-		yesNo(cfg.SSH.PAM.Enabled), q(cfg.SSH.PAM.ServiceName),
+		yesNo(cfg.SSH.PAM.Enabled), q(cfg.SSH.PAM.ServiceName), yesNo(cfg.SSH.PAM.UseAuth),
 		cfg.SSH.MaxSessions, cfg.SSH.MaxStartups, short(cfg.SSH.LoginGraceTime),
+		short(cfg.SSH.KeepAliveInterval), idle, yesNo(cfg.SSH.DisconnectExpiredCert),
+		yesNo(!cfg.SSH.RefuseFileCopy), yesNo(!cfg.SSH.RefuseForwarding), cfg.SSH.GatewayPorts,
+		yesNo(cfg.SSH.PermitUserEnv),
 		yesNo(cfg.SSH.KeepDetached),
 	)
 }
@@ -113,12 +120,42 @@ ssh_service:
     enabled: %s
     # The file in /etc/pam.d.
     service_name: %s
+    # Ask what the service's auth lines want to know, after the certificate: a
+    # second factor.
+    use_pam_auth: %s
+    # Variables for PAM's modules and the user. Without the trait that it names,
+    # a variable is left out.
+    # environment:
+    #   TEAM: "{{external.team}}"
+    #   PERSON: "{{user.metadata.name}} of {{internal.logins}}"
 
   # Open sessions of one connection.
   max_sessions: %d
   # As for the proxy.
   max_startups: %d
   login_grace_time: %s
+
+  # Ask the client so often whether it is still there. One that has not answered
+  # three times is gone.
+  keep_alive_interval: %s
+  # End a connection on which nothing was sent either way for so long.
+  client_idle_timeout: %s
+  # End a connection when its certificate expires. "no" lets it go on.
+  disconnect_expired_cert: %s
+
+  # A file that clients show before they authenticate.
+  # banner: "/etc/issue.net"
+
+  # sftp and scp.
+  ssh_file_copy: %s
+  # Forwarding of ports and sockets (ssh -L, -R, -D).
+  port_forwarding: %s
+  # Where remote forwarding (ssh -R) listens: no (on the loopback addresses), yes
+  # (on all addresses), or clientspecified (where the client asks for).
+  gateway_ports: %s
+
+  # Read ~/.ssh/environment, and run ~/.ssh/rc.
+  permit_user_env: %s
 
   # Leave processes alone that have detached themselves (daemons, screen, tmux),
   # as sshd does. The default ends every process of a login with it.

@@ -12,18 +12,36 @@ import (
 	"github.com/goccy/go-yaml/ast"
 
 	"teleport-auditd/lib/auditd"
+	"teleport-auditd/lib/pam/pamenv"
 )
 
-// key is one key of the file: a section, the labels, or a value.
+// key is one key of the file: a section, names of the operator's own with their
+// values, or a value.
 type key struct {
 	name    string
 	section []key
-	labels  *map[string]string
+	names   *names
 	// set reads the value. Its error reads after "key: ".
 	set func(ast.Node) error
 }
 
-const labelsPath = "ssh_service.labels"
+// names is a mapping whose keys are the operator's own.
+type names struct {
+	into *map[string]string
+	// one and many say what these are: "a label", "labels".
+	one, many string
+	most      int
+	// checkName's error stands alone, checkValue's reads after "key: ".
+	checkName, checkValue func(string) error
+}
+
+func labels(into *map[string]string) *names {
+	return &names{into, "a label", "labels", maxLabels, checkLabelKey, checkLabelValue}
+}
+
+func variables(into *map[string]string) *names {
+	return &names{into, "a variable", "variables", pamenv.MaxVariables, pamenv.CheckName, pamenv.CheckValue}
+}
 
 // schema is every key, bound to the fields of c.
 func schema(c *Config) []key {
@@ -57,20 +75,30 @@ func schema(c *Config) []key {
 			{name: "enabled", set: boolean(&c.Proxy.Enabled)},
 			{name: "listen_addr", set: listenAddr(&c.Proxy.ListenAddr, DefaultProxyPort)},
 			{name: "max_startups", set: count(&c.Proxy.MaxStartups)},
-			{name: "login_grace_time", set: graceTime(&c.Proxy.LoginGraceTime)},
+			{name: "login_grace_time", set: duration(&c.Proxy.LoginGraceTime, parseGraceTime)},
 		}},
 		{name: "ssh_service", section: []key{
 			{name: "enabled", set: boolean(&c.SSH.Enabled)},
 			{name: "listen_addr", set: listenAddr(&c.SSH.ListenAddr, DefaultSSHPort)},
-			{name: "labels", labels: &c.SSH.Labels},
+			{name: "labels", names: labels(&c.SSH.Labels)},
 			{name: "trusted_user_ca_keys", set: text(&c.SSH.TrustedUserCAKeys, checkPath)},
 			{name: "pam", section: []key{
 				{name: "enabled", set: boolean(&c.SSH.PAM.Enabled)},
 				{name: "service_name", set: text(&c.SSH.PAM.ServiceName, checkPAMService)},
+				{name: "use_pam_auth", set: boolean(&c.SSH.PAM.UseAuth)},
+				{name: "environment", names: variables(&c.SSH.PAM.Environment)},
 			}},
 			{name: "max_sessions", set: count(&c.SSH.MaxSessions)},
 			{name: "max_startups", set: count(&c.SSH.MaxStartups)},
-			{name: "login_grace_time", set: graceTime(&c.SSH.LoginGraceTime)},
+			{name: "login_grace_time", set: duration(&c.SSH.LoginGraceTime, parseGraceTime)},
+			{name: "keep_alive_interval", set: duration(&c.SSH.KeepAliveInterval, parseKeepAlive)},
+			{name: "client_idle_timeout", set: duration(&c.SSH.ClientIdleTimeout, parseIdleTimeout)},
+			{name: "disconnect_expired_cert", set: boolean(&c.SSH.DisconnectExpiredCert)},
+			{name: "banner", set: text(&c.SSH.Banner, checkPath)},
+			{name: "ssh_file_copy", set: refusal(&c.SSH.RefuseFileCopy)},
+			{name: "port_forwarding", set: refusal(&c.SSH.RefuseForwarding)},
+			{name: "gateway_ports", set: func(n ast.Node) error { return setGatewayPorts(&c.SSH.GatewayPorts, n) }},
+			{name: "permit_user_env", set: boolean(&c.SSH.PermitUserEnv)},
 			{name: "keep_detached_processes", set: boolean(&c.SSH.KeepDetached)},
 		}},
 	}
@@ -123,17 +151,41 @@ func listenAddr(field *string, defaultPort string) func(ast.Node) error {
 	}
 }
 
-func graceTime(field *time.Duration) func(ast.Node) error {
+// duration reads a time with its unit, by parse.
+func duration(field *time.Duration, parse func(string) (time.Duration, error)) func(ast.Node) error {
 	return func(n ast.Node) error {
 		if number, ok := n.(*ast.IntegerNode); ok {
 			return fmt.Errorf("expects a time with its unit: write %ss for seconds", number.GetToken().Value)
 		}
 		value, err := textOf(n)
 		if err == nil {
-			*field, err = parseGraceTime(value)
+			*field, err = parse(value)
 		}
 		return err
 	}
+}
+
+// refusal reads yes or no for a field that says the opposite.
+func refusal(field *bool) func(ast.Node) error {
+	return func(n ast.Node) error {
+		allowed, err := boolOf(n)
+		*field = !allowed
+		return err
+	}
+}
+
+// setGatewayPorts takes YAML's booleans for the words yes and no.
+func setGatewayPorts(field *string, n ast.Node) error {
+	word, ok := n.(*ast.StringNode)
+	if ok && strings.EqualFold(word.Value, gatewayClient) {
+		*field = gatewayClient
+		return nil
+	}
+	if all, err := boolOf(n); err == nil {
+		*field = yesNo(all)
+		return nil
+	}
+	return fmt.Errorf("expects no, yes or %s, and has %s", gatewayClient, describe(n))
 }
 
 // setMode names the modes in every refusal, YAML's own false included, which

@@ -21,6 +21,13 @@ import (
 const (
 	maxCount     = 100000
 	maxGraceTime = time.Hour
+	maxKeepAlive = 24 * time.Hour
+	// maxIdleTimeout is a year: whoever wants more wants never.
+	maxIdleTimeout = 365 * 24 * time.Hour
+	// never is client_idle_timeout's word for none.
+	never = "never"
+	// gatewayClient is gateway_ports' third word.
+	gatewayClient = "clientspecified"
 	// maxShown is how much of a stranger's text an error repeats.
 	maxShown = 64
 	// maxLabels and maxLabelValue keep what nodes announce small.
@@ -177,19 +184,69 @@ func checkCount(count int) error {
 	return nil
 }
 
-func parseGraceTime(text string) (time.Duration, error) {
+// parseTime takes a time with its unit. also names what else the key takes.
+func parseTime(text, also string) (time.Duration, error) {
 	wait, err := time.ParseDuration(text)
 	if err != nil {
-		return 0, fmt.Errorf("expects a time with its unit, such as 120s or 2m, not %s", shorten(text))
+		return 0, fmt.Errorf("expects a time with its unit, such as 120s or 2m%s, not %s", also, shorten(text))
+	}
+	return wait, nil
+}
+
+func checkTime(wait, most time.Duration, also string) error {
+	if wait < time.Second || wait > most {
+		return fmt.Errorf("expects a time from 1s to %v%s, not %v", most, also, wait)
+	}
+	return nil
+}
+
+func parseGraceTime(text string) (time.Duration, error) {
+	wait, err := parseTime(text, "")
+	if err != nil {
+		return 0, err
 	}
 	return wait, checkGraceTime(wait)
 }
 
-func checkGraceTime(wait time.Duration) error {
-	if wait < time.Second || wait > maxGraceTime {
-		return fmt.Errorf("expects a time from 1s to %v, not %v", maxGraceTime, wait)
+func checkGraceTime(wait time.Duration) error { return checkTime(wait, maxGraceTime, "") }
+
+func parseKeepAlive(text string) (time.Duration, error) {
+	wait, err := parseTime(text, "")
+	if err != nil {
+		return 0, err
 	}
-	return nil
+	return wait, checkKeepAlive(wait)
+}
+
+func checkKeepAlive(wait time.Duration) error { return checkTime(wait, maxKeepAlive, "") }
+
+// parseIdleTimeout returns 0 for never. A time of 0 is refused: it could mean
+// never, or at once.
+func parseIdleTimeout(text string) (time.Duration, error) {
+	const also = ", or " + never
+	if strings.EqualFold(text, never) {
+		return 0, nil
+	}
+	wait, err := parseTime(text, also)
+	if err != nil {
+		return 0, err
+	}
+	return wait, checkTime(wait, maxIdleTimeout, also)
+}
+
+func checkIdleTimeout(wait time.Duration) error {
+	if wait == 0 {
+		return nil
+	}
+	return checkTime(wait, maxIdleTimeout, ", or "+never)
+}
+
+func checkGatewayPorts(word string) error {
+	switch word {
+	case "no", "yes", gatewayClient:
+		return nil
+	}
+	return fmt.Errorf("expects no, yes or %s, not %s", gatewayClient, shorten(word))
 }
 
 // checkLabelKey takes Teleport's shape of a label's name.

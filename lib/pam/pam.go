@@ -7,11 +7,14 @@
 //		return err
 //	}
 //	defer t.Close()
-//	err = t.Authorize()   // account, then credentials
-//	err = t.OpenSession() // session
+//	err = t.Authenticate() // auth, where a certificate alone is not enough
+//	err = t.CheckAccount() // account, and password where it must be changed
+//	err = t.Establish()    // credentials
+//	err = t.OpenSession()  // session
 //	env, err := t.Environment()
 //
-// Close undoes what was done, in the reverse order, on error paths too.
+// Close undoes what was done, in the reverse order, on error paths too. Check
+// tells whether a service's file can work, before anybody logs in.
 //
 // Modules act on the calling thread and its process: pam_loginuid writes the
 // main thread's login uid, pam_keyinit the thread's keyring, pam_limits the
@@ -29,16 +32,26 @@ import (
 // without PAM.
 var ErrUnavailable = errors.New("this program was built without PAM (build it with cgo and the PAM headers: Debian's libpam0g-dev, Fedora's pam-devel)")
 
+// ErrPasswordExpired comes from CheckAccount where the account stack demands a
+// new password and Config.Prompt is nil, so that nobody can be asked for one.
+var ErrPasswordExpired = errors.New("the password must be changed, and nobody is asked for a new one at a certificate login")
+
+// maxAnswer is how long an answer to a prompt may be: PAM_MAX_RESP_SIZE, which
+// some modules have buffers of.
+const maxAnswer = 512
+
 // Stage is the part of a transaction that failed.
 type Stage string
 
 // The stages, in order.
 const (
-	StageStart   Stage = "start"
-	StageAccount Stage = "account"
-	StageSetcred Stage = "setcred"
-	StageSession Stage = "session"
-	StageClose   Stage = "close"
+	StageStart        Stage = "start"
+	StageAuthenticate Stage = "authenticate"
+	StageAccount      Stage = "account"
+	StagePassword     Stage = "password"
+	StageSetcred      Stage = "setcred"
+	StageSession      Stage = "session"
+	StageClose        Stage = "close"
 )
 
 // Error is what a PAM stack answered.
@@ -74,8 +87,13 @@ type Config struct {
 	// another name.
 	Env []string
 	// Text takes what modules have to say to the user: the message of the day,
-	// the reason of a refusal. Prompts get no answer and fail the module.
+	// the reason of a refusal.
 	Text func(string)
+	// Prompt asks the user a question of a module's, and returns the answer.
+	// echo says that the answer may be seen while it is typed. An error fails
+	// the module, and is part of the transaction's error then. Where Prompt is
+	// nil nobody is asked, which fails the module too.
+	Prompt func(echo bool, text string) (string, error)
 }
 
 // CheckAndSetDefaults checks what came from elsewhere.
@@ -84,12 +102,30 @@ func (c *Config) CheckAndSetDefaults() error {
 		return errors.New("pam.Config needs a Service and a User")
 	}
 	for _, s := range []string{c.Service, c.User, c.RHost, c.TTY} {
-		if strings.IndexByte(s, 0) >= 0 {
-			return fmt.Errorf("%q has a NUL in it, which PAM would take for its end", s)
+		if err := checkNUL(s); err != nil {
+			return err
 		}
 	}
 	if c.Text == nil {
 		c.Text = func(string) {}
+	}
+	return nil
+}
+
+func checkNUL(s string) error {
+	if strings.IndexByte(s, 0) >= 0 {
+		return fmt.Errorf("%q has a NUL in it, which PAM would take for its end", s)
+	}
+	return nil
+}
+
+// checkAnswer takes what a user may answer. The error does not repeat it.
+func checkAnswer(answer string) error {
+	switch {
+	case len(answer) > maxAnswer:
+		return fmt.Errorf("the user's answer is longer than the %d bytes that PAM takes", maxAnswer)
+	case strings.IndexByte(answer, 0) >= 0:
+		return errors.New("the user's answer has a NUL in it, which PAM would take for its end")
 	}
 	return nil
 }

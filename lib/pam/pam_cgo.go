@@ -21,6 +21,9 @@ type Transaction struct {
 	pam  *pam.Transaction
 	cred bool
 	open bool
+	// unanswered is why a prompt had no answer. Modules turn it into one of
+	// libpam's words, which say less.
+	unanswered error
 }
 
 var errPrompt = errors.New("PAM asked the user a question, and nobody is asked at a certificate login")
@@ -37,8 +40,10 @@ func Start(cfg Config) (*Transaction, error) {
 		case pam.TextInfo, pam.ErrorMsg:
 			cfg.Text(text)
 			return "", nil
+		case pam.PromptEchoOn, pam.PromptEchoOff:
+			return t.prompt(style == pam.PromptEchoOn, text)
 		}
-		return "", errPrompt
+		return "", pam.ErrConv
 	})
 	var err error
 	if cfg.ConfDir != "" {
@@ -71,32 +76,83 @@ func Start(cfg Config) (*Transaction, error) {
 	return t, nil
 }
 
-// Authorize asks the account stack and establishes the credentials. The error
-// is an *Error.
-func (t *Transaction) Authorize() error {
-	if err := t.pam.AcctMgmt(0); err != nil {
-		return t.failed(StageAccount, err)
+// prompt asks the user.
+func (t *Transaction) prompt(echo bool, text string) (answer string, err error) {
+	if t.cfg.Prompt == nil {
+		err = errPrompt
+	} else if answer, err = t.cfg.Prompt(echo, text); err == nil {
+		err = checkAnswer(answer)
 	}
-	if err := t.pam.SetCred(pam.EstablishCred); err != nil {
-		return t.failed(StageSetcred, err)
+	if err != nil {
+		t.unanswered = err
+		return "", err
+	}
+	return answer, nil
+}
+
+// SetTTY changes Config.TTY, where the terminal was not known at Start.
+func (t *Transaction) SetTTY(tty string) error {
+	if err := checkNUL(tty); err != nil {
+		return t.failed(StageSession, err)
+	}
+	if err := t.pam.SetItem(pam.Tty, tty); err != nil {
+		return t.failed(StageSession, err)
+	}
+	return nil
+}
+
+// Authenticate lets the auth stack find out who is there. The error is an
+// *Error.
+func (t *Transaction) Authenticate() error {
+	if err := t.call(StageAuthenticate, t.pam.Authenticate, 0); err != nil {
+		return err
+	}
+	return t.checkUser(StageAuthenticate)
+}
+
+// CheckAccount asks the account stack, and has the password changed where that
+// demands it. The error is an *Error; ErrPasswordExpired is in it where there is
+// nobody to ask for a new password.
+func (t *Transaction) CheckAccount() error {
+	err := t.call(StageAccount, t.pam.AcctMgmt, 0)
+	if errors.Is(err, pam.ErrNewAuthtokReqd) {
+		if t.cfg.Prompt == nil {
+			return t.failed(StageAccount, fmt.Errorf("%w (%w)", pam.ErrNewAuthtokReqd, ErrPasswordExpired))
+		}
+		err = t.call(StagePassword, t.pam.ChangeAuthTok, pam.ChangeExpiredAuthtok)
+	}
+	if err != nil {
+		return err
+	}
+	return t.checkUser(StageAccount)
+}
+
+// Establish establishes the credentials. The error is an *Error.
+func (t *Transaction) Establish() error {
+	if err := t.call(StageSetcred, t.pam.SetCred, pam.EstablishCred); err != nil {
+		return err
 	}
 	t.cred = true
-	// A module may rename the user. The records, the login uid and the
-	// processes of this login would then name two people.
+	return t.checkUser(StageSetcred)
+}
+
+// checkUser refuses a module's renaming of the user. The records, the login uid
+// and the processes of this login would then name two people.
+func (t *Transaction) checkUser(stage Stage) error {
 	user, err := t.pam.GetItem(pam.User)
 	if err != nil {
-		return t.failed(StageSetcred, err)
+		return t.failed(stage, err)
 	}
 	if user != t.cfg.User {
-		return t.failed(StageSetcred, fmt.Errorf("a module changed the user from %q to %q", t.cfg.User, user))
+		return t.failed(stage, fmt.Errorf("a module changed the user from %q to %q", t.cfg.User, user))
 	}
 	return nil
 }
 
 // OpenSession runs the session stack. The error is an *Error.
 func (t *Transaction) OpenSession() error {
-	if err := t.pam.OpenSession(0); err != nil {
-		return t.failed(StageSession, err)
+	if err := t.call(StageSession, t.pam.OpenSession, 0); err != nil {
+		return err
 	}
 	t.open = true
 	return nil
@@ -135,6 +191,19 @@ func (t *Transaction) Close() error {
 		errs = append(errs, t.failed(StageClose, err))
 	}
 	return errors.Join(errs...)
+}
+
+// call runs a stage of the stack.
+func (t *Transaction) call(stage Stage, function func(pam.Flags) error, flags pam.Flags) error {
+	t.unanswered = nil
+	err := function(flags)
+	switch {
+	case err == nil:
+		return nil
+	case t.unanswered != nil:
+		err = fmt.Errorf("%w (%w)", err, t.unanswered)
+	}
+	return t.failed(stage, err)
 }
 
 func (t *Transaction) failed(stage Stage, err error) error {

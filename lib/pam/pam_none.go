@@ -15,8 +15,17 @@ func Start(cfg Config) (*Transaction, error) {
 	return nil, &Error{Stage: StageStart, Service: cfg.Service, Err: ErrUnavailable}
 }
 
-// Authorize returns ErrUnavailable.
-func (*Transaction) Authorize() error { return ErrUnavailable }
+// SetTTY returns ErrUnavailable.
+func (*Transaction) SetTTY(string) error { return ErrUnavailable }
+
+// Authenticate returns ErrUnavailable.
+func (*Transaction) Authenticate() error { return ErrUnavailable }
+
+// CheckAccount returns ErrUnavailable.
+func (*Transaction) CheckAccount() error { return ErrUnavailable }
+
+// Establish returns ErrUnavailable.
+func (*Transaction) Establish() error { return ErrUnavailable }
 
 // OpenSession returns ErrUnavailable.
 func (*Transaction) OpenSession() error { return ErrUnavailable }

@@ -5,6 +5,8 @@
 package pam
 
 import (
+	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -13,6 +15,8 @@ import (
 
 	"github.com/msteinert/pam/v2"
 	"github.com/stretchr/testify/require"
+
+	"teleport-auditd/lib/pam/pamtest"
 )
 
 // stack writes a service and returns the Config of a transaction with it. What
@@ -30,6 +34,14 @@ func stack(t *testing.T, lines ...string) (cfg Config, said *[]string) {
 		User:    "root",
 		Text:    func(s string) { *said = append(*said, s) },
 	}, said
+}
+
+// authorize asks for the account and establishes the credentials.
+func authorize(tx *Transaction) error {
+	if err := tx.CheckAccount(); err != nil {
+		return err
+	}
+	return tx.Establish()
 }
 
 func TestAvailable(t *testing.T) {
@@ -108,7 +120,7 @@ func TestOrder(t *testing.T) {
 				require.Equal(t, test.stage, failed.Stage)
 				require.Contains(t, got.Error(), `PAM service "login", `+string(test.stage)+": ")
 			}
-			err = tx.Authorize()
+			err = authorize(tx)
 			check(test.authorize, err)
 			if err == nil {
 				check(test.opened, tx.OpenSession())
@@ -146,7 +158,7 @@ func TestWhatModulesSee(t *testing.T) {
 	}
 	tx, err := Start(cfg)
 	require.NoError(t, err)
-	require.NoError(t, tx.Authorize())
+	require.NoError(t, authorize(tx))
 	require.NoError(t, tx.OpenSession())
 	env, err := tx.Environment()
 	require.NoError(t, err)
@@ -190,7 +202,7 @@ func TestEnvironmentOfModules(t *testing.T) {
 	tx, err := Start(cfg)
 	require.NoError(t, err)
 	defer tx.Close()
-	require.NoError(t, tx.Authorize())
+	require.NoError(t, authorize(tx))
 	require.NoError(t, tx.OpenSession())
 	env, err := tx.Environment()
 	require.NoError(t, err)
@@ -210,7 +222,7 @@ func TestText(t *testing.T) {
 	tx, err := Start(cfg)
 	require.NoError(t, err)
 	defer tx.Close()
-	require.NoError(t, tx.Authorize())
+	require.NoError(t, authorize(tx))
 	require.NoError(t, tx.OpenSession())
 	require.Equal(t, []string{"hello root from 192.0.2.7", "Be careful.\nThis is production."}, *said)
 }
@@ -223,8 +235,140 @@ func TestPromptIsRefused(t *testing.T) {
 	tx, err := Start(cfg)
 	require.NoError(t, err)
 	defer tx.Close()
-	require.Error(t, tx.pam.Authenticate(0))
+	err = tx.Authenticate()
+	require.ErrorContains(t, err, `PAM service "login", authenticate: `)
+	require.ErrorContains(t, err, "nobody is asked")
 	require.Empty(t, *said, "a question is no text")
+}
+
+// TestPrompt: questions reach the user, and answers the module.
+func TestPrompt(t *testing.T) {
+	module := pamtest.Module(t)
+	type question struct {
+		echo bool
+		text string
+	}
+	for _, test := range []struct {
+		name    string
+		play    string
+		answers []string
+		asked   []question
+		said    []string
+		want    string
+	}{
+		{
+			name: "one", play: "[auth:say:Hello] [auth:ask:Code: =1234]", answers: []string{"1234"},
+			asked: []question{{false, "Code: "}}, said: []string{"Hello"},
+		},
+		{
+			name: "two at once", play: "[auth:both:Name: =alice|Code: =1234]", answers: []string{"alice", "1234"},
+			asked: []question{{true, "Name: "}, {false, "Code: "}},
+		},
+		{
+			name: "wrong", play: "[auth:ask:Code: =1234] [auth:say:unreached]", answers: []string{"4321"},
+			asked: []question{{false, "Code: "}},
+			want:  `PAM service "login", authenticate: Authentication failure`,
+		},
+		{
+			name: "longest", play: "[auth:ask:Code: =1234]", answers: []string{strings.Repeat("x", 512)},
+			asked: []question{{false, "Code: "}},
+			want:  `PAM service "login", authenticate: Authentication failure`,
+		},
+		{
+			name: "too long", play: "[auth:ask:Code: =1234]", answers: []string{strings.Repeat("x", 513)},
+			asked: []question{{false, "Code: "}},
+			want:  `PAM service "login", authenticate: Conversation error (the user's answer is longer than the 512 bytes that PAM takes)`,
+		},
+		{
+			name: "NUL", play: "[auth:ask:Code: =1234]", answers: []string{"1234\x00"},
+			asked: []question{{false, "Code: "}},
+			want:  `PAM service "login", authenticate: Conversation error (the user's answer has a NUL in it, which PAM would take for its end)`,
+		},
+		{
+			name: "no answer", play: "[auth:ask:Code: =1234]",
+			asked: []question{{false, "Code: "}},
+			want:  `PAM service "login", authenticate: Conversation error (the user has gone)`,
+		},
+		{
+			name: "renamed", play: "auth:rename:mallory",
+			want: `PAM service "login", authenticate: a module changed the user from "root" to "mallory"`,
+		},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			cfg, said := stack(t, "auth required "+module+" "+test.play)
+			var asked []question
+			cfg.Prompt = func(echo bool, text string) (string, error) {
+				asked = append(asked, question{echo, text})
+				if len(asked) > len(test.answers) {
+					return "", errors.New("the user has gone")
+				}
+				return test.answers[len(asked)-1], nil
+			}
+			tx, err := Start(cfg)
+			require.NoError(t, err)
+			defer tx.Close()
+			err = tx.Authenticate()
+			if test.want == "" {
+				require.NoError(t, err)
+			} else {
+				require.EqualError(t, err, test.want)
+			}
+			require.Equal(t, test.asked, asked)
+			require.Equal(t, test.said, *said)
+		})
+	}
+}
+
+// TestPasswordChange: an account stack may demand a new password.
+func TestPasswordChange(t *testing.T) {
+	module := pamtest.Module(t)
+	lines := []string{
+		"auth required pam_permit.so",
+		"account required " + module + " account:return:12",
+		"password required " + module + " [password:ask:New password: =swordfish]",
+	}
+	change := func(t *testing.T, answer func(bool, string) (string, error)) error {
+		cfg, _ := stack(t, lines...)
+		cfg.Prompt = answer
+		tx, err := Start(cfg)
+		require.NoError(t, err)
+		defer tx.Close()
+		return tx.CheckAccount()
+	}
+	require.NoError(t, change(t, func(bool, string) (string, error) { return "swordfish", nil }))
+	err := change(t, func(bool, string) (string, error) { return "x", nil })
+	require.EqualError(t, err, `PAM service "login", password: Authentication failure`)
+	var failed *Error
+	require.ErrorAs(t, err, &failed)
+	require.Equal(t, StagePassword, failed.Stage)
+	require.NotErrorIs(t, err, ErrPasswordExpired)
+
+	err = change(t, nil)
+	require.ErrorIs(t, err, ErrPasswordExpired)
+	require.ErrorIs(t, err, pam.ErrNewAuthtokReqd)
+	require.ErrorAs(t, err, &failed)
+	require.Equal(t, StageAccount, failed.Stage)
+}
+
+// TestTTY: the terminal may be known only when the account was already asked.
+func TestTTY(t *testing.T) {
+	module, mark := pamtest.Module(t), filepath.Join(t.TempDir(), "mark")
+	cfg, _ := stack(t,
+		"auth required pam_permit.so",
+		"account required "+module+" account:mark:"+mark,
+		"session required "+module+" open:mark:"+mark,
+	)
+	cfg.TTY = "ssh"
+	tx, err := Start(cfg)
+	require.NoError(t, err)
+	defer tx.Close()
+	require.NoError(t, tx.CheckAccount())
+	require.Error(t, tx.SetTTY("/dev/pts/3\x00"))
+	require.NoError(t, tx.SetTTY("/dev/pts/3"))
+	require.NoError(t, tx.OpenSession())
+	b, err := os.ReadFile(mark)
+	require.NoError(t, err)
+	require.Equal(t, fmt.Sprintf("account %[1]d ssh\nopen %[1]d /dev/pts/3\n", os.Getpid()), string(b))
 }
 
 // TestRenamedUser: the records would name one person, and the processes be
@@ -237,11 +381,13 @@ func TestRenamedUser(t *testing.T) {
 	tx, err := Start(cfg)
 	require.NoError(t, err)
 	require.NoError(t, tx.pam.SetItem(pam.User, "mallory"))
-	err = tx.Authorize()
-	var failed *Error
-	require.ErrorAs(t, err, &failed)
-	require.Equal(t, StageSetcred, failed.Stage)
-	require.ErrorContains(t, err, `changed the user from "root" to "mallory"`)
+	for stage, call := range map[Stage]func() error{StageAccount: tx.CheckAccount, StageSetcred: tx.Establish} {
+		err = call()
+		var failed *Error
+		require.ErrorAs(t, err, &failed)
+		require.Equal(t, stage, failed.Stage)
+		require.ErrorContains(t, err, `changed the user from "root" to "mallory"`)
+	}
 	require.NoError(t, tx.Close())
 	require.Equal(t, []string{"cred=success", "cred=success"}, *said, "what was established is deleted")
 }
@@ -274,5 +420,5 @@ func TestMissingModule(t *testing.T) {
 	tx, err := Start(cfg)
 	require.NoError(t, err)
 	defer tx.Close()
-	require.Error(t, tx.Authorize())
+	require.Error(t, authorize(tx))
 }

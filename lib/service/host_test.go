@@ -256,11 +256,6 @@ func TestChecksOfTheNode(t *testing.T) {
 	require.NoError(t, os.Chmod(program, 0o755))
 	require.NoError(t, checkProgram(program))
 	require.Error(t, checkProgram(dir))
-
-	vendor := t.TempDir()
-	require.ErrorContains(t, checkPAMService("sshd", dir, vendor), `the PAM service "sshd" (ssh_service.pam.service_name) has no file in `+dir+" or "+vendor)
-	require.NoError(t, os.WriteFile(filepath.Join(vendor, "sshd"), nil, 0o600))
-	require.NoError(t, checkPAMService("sshd", dir, vendor))
 }
 
 func TestWarnings(t *testing.T) {
@@ -356,4 +351,6 @@ func TestDefaultsAgree(t *testing.T) {
 	require.Equal(t, srv.DefaultMaxStartups, config.DefaultMaxStartups)
 	require.Equal(t, srv.DefaultLoginGraceTime, config.DefaultLoginGraceTime)
 	require.Equal(t, node.DefaultMaxSessions, config.DefaultMaxSessions)
+	require.Equal(t, node.DefaultKeepAliveInterval, config.DefaultKeepAliveInterval)
+	require.EqualValues(t, node.GatewayNo, config.DefaultGatewayPorts)
 }

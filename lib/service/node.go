@@ -12,7 +12,6 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"strings"
 
 	"github.com/gravitational/teleport/api/types"
 	"github.com/gravitational/trace"
@@ -20,6 +19,7 @@ import (
 
 	"teleport-auditd/lib/auditd"
 	"teleport-auditd/lib/pam"
+	"teleport-auditd/lib/pam/pamenv"
 	"teleport-auditd/lib/srv"
 	"teleport-auditd/lib/srv/node"
 	"teleport-auditd/lib/version"
@@ -55,8 +55,12 @@ func (p *Process) checkNode() error {
 		if err := pam.Available(); err != nil {
 			return trace.NotImplemented("ssh_service.pam is enabled, which this build cannot do: %v. Or set ssh_service.pam.enabled to no", err)
 		}
-		if err := checkPAMService(p.settings.SSH.PAM.ServiceName, "/etc/pam.d", "/usr/lib/pam.d"); err != nil {
-			return trace.Wrap(err)
+		warnings, err := pam.Check(p.settings.SSH.PAM.ServiceName)
+		for _, w := range warnings {
+			p.log.WithField("component", "node").Warnf("PAM: %s.", w)
+		}
+		if err != nil {
+			return trace.BadParameter("ssh_service.pam.service_name: nobody could log in: %v", err)
 		}
 	}
 	return nil
@@ -103,17 +107,6 @@ func closedToUsers(program string) string {
 	}
 }
 
-// checkPAMService looks where libpam does. Without the file it would refuse
-// every login, or follow the rules of the service "other".
-func checkPAMService(name string, dirs ...string) error {
-	for _, dir := range dirs {
-		if info, err := os.Stat(filepath.Join(dir, name)); err == nil && info.Mode().IsRegular() {
-			return nil
-		}
-	}
-	return trace.NotFound("the PAM service %q (ssh_service.pam.service_name) has no file in %s: make %s, or name another service", name, strings.Join(dirs, " or "), filepath.Join(dirs[0], name))
-}
-
 func (p *Process) initNode(ctx context.Context, listener net.Listener) error {
 	log := p.log.WithField("component", "node")
 	var (
@@ -143,6 +136,18 @@ func (p *Process) initNode(ctx context.Context, listener net.Listener) error {
 	if p.auth != nil {
 		clusterName = p.auth.ClusterName()
 	}
+	var banner func() string
+	if path := p.settings.SSH.Banner; path != "" {
+		file, err := srv.NewBannerFile(path, p.clock, log)
+		if err != nil {
+			return trace.Wrap(err)
+		}
+		banner = file.Text
+	}
+	environment, err := pamenv.Parse(p.settings.SSH.PAM.Environment)
+	if err != nil {
+		return trace.BadParameter("ssh_service.pam.environment: %v", err)
+	}
 	server, err := node.New(node.Config{
 		Emitter:        p.emitter,
 		Unrecorded:     p.emitter.Tally(),
@@ -154,15 +159,25 @@ func (p *Process) initNode(ctx context.Context, listener net.Listener) error {
 		SessionProgram: p.sessionProgram,
 		UserProgram:    p.userProgram,
 		PAM: node.PAM{
-			Enabled:     p.settings.SSH.PAM.Enabled,
-			ServiceName: p.settings.SSH.PAM.ServiceName,
+			Enabled:      p.settings.SSH.PAM.Enabled,
+			ServiceName:  p.settings.SSH.PAM.ServiceName,
+			Authenticate: p.settings.SSH.PAM.UseAuth,
+			Environment:  environment,
 		},
-		KeepDetached:   p.settings.SSH.KeepDetached,
-		MaxSessions:    p.settings.SSH.MaxSessions,
-		MaxStartups:    p.settings.SSH.MaxStartups,
-		LoginGraceTime: p.settings.SSH.LoginGraceTime,
-		Clock:          p.clock,
-		Log:            log,
+		RefuseFileCopy:    p.settings.SSH.RefuseFileCopy,
+		RefuseForwarding:  p.settings.SSH.RefuseForwarding,
+		GatewayPorts:      node.GatewayPorts(p.settings.SSH.GatewayPorts),
+		PermitUserEnv:     p.settings.SSH.PermitUserEnv,
+		IdleTimeout:       p.settings.SSH.ClientIdleTimeout,
+		DisconnectExpired: p.settings.SSH.DisconnectExpiredCert,
+		Banner:            banner,
+		KeepDetached:      p.settings.SSH.KeepDetached,
+		MaxSessions:       p.settings.SSH.MaxSessions,
+		MaxStartups:       p.settings.SSH.MaxStartups,
+		LoginGraceTime:    p.settings.SSH.LoginGraceTime,
+		KeepAliveInterval: p.settings.SSH.KeepAliveInterval,
+		Clock:             p.clock,
+		Log:               log,
 	})
 	if err != nil {
 		return trace.Wrap(err)

@@ -45,6 +45,7 @@ import (
 	"teleport-auditd/lib/auditd"
 	"teleport-auditd/lib/auth"
 	"teleport-auditd/lib/config"
+	"teleport-auditd/lib/srv/books"
 	"teleport-auditd/lib/version"
 )
 
@@ -233,6 +234,9 @@ func (p *Process) openAudit(emitter auditd.Emitter) error {
 		if err != nil {
 			return trace.Wrap(err)
 		}
+		if os.Geteuid() == 0 {
+			emitter = books.Emitter{Emitter: emitter, Books: books.Host(), PID: os.Getpid(), Trouble: p.sayOnce("node")}
+		}
 	}
 	queue, err := auditd.NewQueue(auditd.QueueConfig{
 		Emitter:      emitter,
@@ -245,6 +249,18 @@ func (p *Process) openAudit(emitter auditd.Emitter) error {
 	}
 	p.emitter = queue
 	return nil
+}
+
+// sayOnce returns what logs a trouble that comes with every login once, until
+// there is another.
+func (p *Process) sayOnce(component string) func(error) {
+	last := ""
+	return func(err error) {
+		if text := err.Error(); text != last {
+			last = text
+			p.log.WithField("component", component).Warnf("The host's books of logins are not complete: %v", err)
+		}
+	}
 }
 
 // Start starts every service. It returns at once: WaitForEvent says when they

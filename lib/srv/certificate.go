@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
-	"math"
 	"net"
 	"net/netip"
 	"slices"
@@ -22,12 +21,27 @@ import (
 // of a user's roles.
 const rolesExtension = "teleport-roles"
 
+// traitsExtension is the one in which it keeps what an identity provider says of
+// the user.
+const traitsExtension = "teleport-traits"
+
+const (
+	// maxTraits bounds the traits of a certificate, and maxTraitValues the
+	// values of all of them together.
+	maxTraits      = 256
+	maxTraitValues = 4096
+)
+
 // The critical options that are known (OpenSSH's PROTOCOL.certkeys). Any other
 // refuses the certificate, as the format demands.
 const (
 	forceCommandOption  = "force-command"
 	sourceAddressOption = "source-address"
 )
+
+// lastSecond is the end of the year 9999. What is valid longer never ends, and does
+// not overflow the arithmetic of times.
+const lastSecond = 253402300799
 
 // maxOptionName is how much of a critical option's name a reason quotes.
 const maxOptionName = 64
@@ -43,6 +57,11 @@ type Identity struct {
 	TeleportUser string
 	// Roles are those that the certificate carries; nil where it carries none.
 	Roles []string
+	// Traits are those that the certificate carries, by name; nil where it
+	// carries none. Names and values may hold any bytes.
+	Traits map[string][]string
+	// Principals are the logins that the certificate names.
+	Principals []string
 	// Serial is the certificate's serial number.
 	Serial uint64
 	// CA is the authority's fingerprint, as ssh-keygen -l prints it.
@@ -174,9 +193,9 @@ func allowsAddress(allowed []netip.Prefix, remote net.Addr) bool {
 	return slices.ContainsFunc(allowed, func(p netip.Prefix) bool { return p.Contains(addr) })
 }
 
-// identify reads a checked certificate. The error is about its roles only, and
-// leaves the rest of the Identity good.
-func identify(cert *ssh.Certificate, login string, uid uint32) (Identity, error) {
+// identify reads a checked certificate. What is ignored of it are extensions that
+// cannot be read, by name; the rest of the Identity is good.
+func identify(cert *ssh.Certificate, login string, uid uint32) (_ Identity, ignored map[string]error) {
 	permits := func(name string) bool {
 		_, ok := cert.Extensions[name]
 		return ok
@@ -185,6 +204,7 @@ func identify(cert *ssh.Certificate, login string, uid uint32) (Identity, error)
 		Login:                 login,
 		UID:                   uid,
 		TeleportUser:          cert.KeyId,
+		Principals:            cert.ValidPrincipals,
 		Serial:                cert.Serial,
 		CA:                    ssh.FingerprintSHA256(cert.SignatureKey),
 		ForceCommand:          cert.CriticalOptions[forceCommandOption],
@@ -194,14 +214,23 @@ func identify(cert *ssh.Certificate, login string, uid uint32) (Identity, error)
 		PermitX11Forwarding:   permits("permit-X11-forwarding"),
 		PermitUserRC:          permits("permit-user-rc"),
 	}
-	if cert.ValidBefore <= math.MaxInt64 {
+	if cert.ValidBefore <= lastSecond {
 		identity.ValidBefore = time.Unix(int64(cert.ValidBefore), 0)
 	}
-	var err error
+	ignored = make(map[string]error)
 	if value, ok := cert.Extensions[rolesExtension]; ok {
-		identity.Roles, err = parseRoles(value)
+		var err error
+		if identity.Roles, err = parseRoles(value); err != nil {
+			ignored[rolesExtension] = err
+		}
 	}
-	return identity, err
+	if value, ok := cert.Extensions[traitsExtension]; ok {
+		var err error
+		if identity.Traits, err = parseTraits(value); err != nil {
+			ignored[traitsExtension] = err
+		}
+	}
+	return identity, ignored
 }
 
 // parseRoles reads the value of rolesExtension.
@@ -217,6 +246,22 @@ func parseRoles(value string) ([]string, error) {
 		return nil, trace.BadParameter("its version is %q, and only v1 is known", cut(roles.Version, maxOptionName))
 	}
 	return roles.Roles, nil
+}
+
+// parseTraits reads the value of traitsExtension: lists of strings by name.
+func parseTraits(value string) (map[string][]string, error) {
+	var traits map[string][]string
+	if err := json.Unmarshal([]byte(value), &traits); err != nil {
+		return nil, trace.BadParameter("it is not the JSON that was expected")
+	}
+	values := 0
+	for _, list := range traits {
+		values += len(list)
+	}
+	if len(traits) > maxTraits || values > maxTraitValues {
+		return nil, trace.BadParameter("it has %d traits with %d values, and may have %d with %d", len(traits), values, maxTraits, maxTraitValues)
+	}
+	return traits, nil
 }
 
 // cut returns at most n bytes of s.

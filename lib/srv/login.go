@@ -7,8 +7,10 @@ import (
 	"crypto/rsa"
 	"errors"
 	"fmt"
+	"io"
 	"runtime/debug"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/gravitational/trace"
 	"golang.org/x/crypto/ssh"
@@ -41,12 +43,15 @@ const (
 	reasonSourceAddress     = "source-address-is-not-allowed"
 	reasonNoUser            = "no-such-user-on-this-host"
 	reasonUsersUnreadable   = "user-database-could-not-be-read"
+	reasonSecondFactor      = "second-factor-was-not-given"
 	reasonGraceTime         = "login-grace-time-is-over"
 	reasonShutdown          = "server-is-shutting-down"
 	reasonInternal          = "internal-error"
 )
 
 const (
+	// maxBannerPart is how much of a banner goes into one packet.
+	maxBannerPart = 30 << 10
 	// maxLogin is the longest name that useradd(8) and NSS take.
 	maxLogin = 255
 	// maxEventName bounds what one refused client can make the event queue
@@ -92,10 +97,14 @@ type login struct {
 	// acceptedLogin for whom.
 	accepted      bool
 	acceptedLogin string
-	// identity is set where authentication succeeded.
+	// identity is set where the certificate was found good.
 	identity Identity
+	// second is what came of Config.SecondFactor.
+	second io.Closer
 	// first is the login that was asked for first.
 	first string
+	// client is for banners, before the client has authenticated.
+	client ssh.ServerPreAuthConn
 }
 
 // authenticate lets the client prove who it is. It returns nil where the client
@@ -112,8 +121,9 @@ func (s *Server) authenticate(c *connection) *Conn {
 		PublicKeyCallback:         l.keyOffered,
 		VerifiedPublicKeyCallback: l.keyProven,
 		AuthLogCallback:           l.attempted,
+		PreAuthConnCallback:       func(conn ssh.ServerPreAuthConn) { l.client = conn },
 		// It is the one callback that comes with every first request, even
-		// with one that is broken off. No banner is sent.
+		// with one that is broken off.
 		BannerCallback: l.asked,
 	}
 	if err := addHostKeys(config, s.cfg.HostSigners()); err != nil {
@@ -123,9 +133,15 @@ func (s *Server) authenticate(c *connection) *Conn {
 
 	conn, err := l.handshake(config)
 	if err == nil && s.admit(c) {
+		conn.SecondFactor = l.second
 		s.log.Infof("%v has authenticated for login %v from %v with certificate %d of %s.",
 			quote(conn.Identity.TeleportUser), quote(conn.Identity.Login), c.RemoteAddr(), conn.Identity.Serial, conn.Identity.CA)
 		return conn
+	}
+	if l.second != nil {
+		if err := l.second.Close(); err != nil {
+			s.log.Errorf("Ending what was begun for %v: %v", quote(l.identity.TeleportUser), err)
+		}
 	}
 	if err == nil {
 		// The grace time ended, or the server, just as the client succeeded.
@@ -169,19 +185,37 @@ func (l *login) refuse(f failure) error {
 	return &f
 }
 
-// asked hears of the first request.
-func (l *login) asked(meta ssh.ConnMetadata) (banner string) {
+// asked hears of the first request, and shows the banner.
+func (l *login) asked(meta ssh.ConnMetadata) (last string) {
 	l.first = meta.User()
 	l.note(failure{telling: noCertificate, login: meta.User(), reason: reasonNoCertificate})
-	return ""
+	if l.server.cfg.Banner == nil {
+		return ""
+	}
+	// A packet may not be longer than clients must take (RFC 4253, section 6.1),
+	// and several banners are as good as one.
+	text := l.server.cfg.Banner()
+	for len(text) > maxBannerPart {
+		n := maxBannerPart
+		for n > 0 && !utf8.RuneStart(text[n]) {
+			n--
+		}
+		if l.client == nil || n == 0 || l.client.SendAuthBanner(text[:n]) != nil {
+			// The client is gone, which reading tells.
+			return ""
+		}
+		text = text[n:]
+	}
+	return text
 }
 
 // attempted hears how each attempt ended, but for keys that may be proven, and
 // signatures that do not verify.
 func (l *login) attempted(meta ssh.ConnMetadata, method string, err error) {
 	var known *failure
+	var more *ssh.PartialSuccessError
 	switch {
-	case err == nil, l.otherLogin(meta):
+	case err == nil, errors.As(err, &more), l.otherLogin(meta):
 	case errors.As(err, &known):
 		// Again, since x/crypto/ssh remembers what it was told of a key.
 		l.note(*known)
@@ -250,9 +284,13 @@ func (l *login) keyProven(meta ssh.ConnMetadata, key ssh.PublicKey, permissions 
 	if !found && l.server.cfg.LookupUID != nil {
 		return nil, refuse(reasonNoUser)
 	}
-	l.identity, err = identify(cert, meta.User(), uid)
-	if err != nil {
-		l.server.log.Warnf("The certificate of %v has an extension %s that is ignored: %v", quote(cert.KeyId), rolesExtension, err)
+	var ignored map[string]error
+	l.identity, ignored = identify(cert, meta.User(), uid)
+	for name, err := range ignored {
+		l.server.log.Warnf("The certificate of %v has an extension %s that is ignored: %v", quote(cert.KeyId), name, err)
+	}
+	if l.server.cfg.SecondFactor != nil {
+		return nil, l.askForMore(meta)
 	}
 	return permissions, nil
 }
@@ -312,7 +350,7 @@ func (l *login) failure(err error) failure {
 		return failure{telling: offered, login: l.acceptedLogin, reason: reasonSignature}
 	}
 	// A client that was cut off had no chance to say more.
-	if why := l.server.whyDropped(l.conn); why != "" && (f.reason == reasonNoCertificate || f.reason == reasonNotProven) {
+	if why := l.server.whyDropped(l.conn); why != "" && (f.reason == reasonNoCertificate || f.reason == reasonNotProven || f.reason == reasonSecondFactor) {
 		f.reason = why
 	}
 	return f

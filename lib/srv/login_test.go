@@ -516,6 +516,28 @@ func TestLogin(t *testing.T) {
 			want:   func(*srv.Identity) {},
 			warns:  true,
 		}, {
+			name: "with traits",
+			change: func(c *ssh.Certificate) {
+				c.ValidPrincipals = []string{"bob", "deploy"}
+				c.Extensions["teleport-traits"] = `{"team":["db","web"],"none":[],"null":null}`
+			},
+			want: func(i *srv.Identity) {
+				i.Principals = []string{"bob", "deploy"}
+				i.Traits = map[string][]string{"team": {"db", "web"}, "none": {}, "null": nil}
+			},
+		}, {
+			name:   "with traits that nobody can read",
+			change: func(c *ssh.Certificate) { c.Extensions["teleport-traits"] = `{"team":"db"}` },
+			want:   func(*srv.Identity) {},
+			warns:  true,
+		}, {
+			name: "with more traits than anybody has",
+			change: func(c *ssh.Certificate) {
+				c.Extensions["teleport-traits"] = `{"team":["` + strings.Repeat(`","`, 5000) + `"]}`
+			},
+			want:  func(*srv.Identity) {},
+			warns: true,
+		}, {
 			name:   "with a key id of any bytes",
 			change: func(c *ssh.Certificate) { c.KeyId = "\x00\n\"" + strings.Repeat("Ω", 5000) },
 			want:   func(i *srv.Identity) { i.TeleportUser = "\x00\n\"" + strings.Repeat("Ω", 5000) },
@@ -530,6 +552,7 @@ func TestLogin(t *testing.T) {
 				Login:                 "bob",
 				UID:                   1001,
 				TeleportUser:          "alice",
+				Principals:            []string{"bob"},
 				Serial:                7,
 				CA:                    ssh.FingerprintSHA256(h.ca.PublicKey()),
 				ValidBefore:           time.Unix(h.clock.Now().Add(time.Hour).Unix(), 0),

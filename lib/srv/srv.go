@@ -27,7 +27,8 @@
 // has signed, that is valid now, that names the login among its principals (a
 // certificate without principals is good for nobody), and whose critical
 // options are all known and fulfilled. Keys without a certificate, passwords,
-// SHA-1 and RSA below 2048 bits are refused.
+// SHA-1 and RSA below 2048 bits are refused. Config.SecondFactor may ask for more
+// after the certificate, never instead of it.
 //
 // # What is told of a refusal
 //
@@ -43,6 +44,7 @@ package srv
 import (
 	"context"
 	"errors"
+	"io"
 	"net"
 	"runtime/debug"
 	"sync"
@@ -62,6 +64,10 @@ const (
 	DefaultMaxStartups    = 100
 	DefaultLoginGraceTime = 120 * time.Second
 )
+
+// DefaultRekeyInterval is how long a connection has one key: the hour of RFC 4253,
+// section 9.
+const DefaultRekeyInterval = time.Hour
 
 // CAs is where the trusted user certificate authorities come from.
 type CAs interface {
@@ -90,11 +96,25 @@ type Config struct {
 	// logins only: never an empty one, one longer than 255 bytes, or one with
 	// NUL, a newline, ':' or '/'.
 	LookupUID func(login string) (uid uint32, found bool, err error)
+	// SecondFactor, where it is set, decides about a client whose certificate was
+	// proven and found good, and may ask the person questions. It is called for
+	// each time that the client tries, one after the other, until it returns no
+	// error, which lets the client in. A *Refusal in the error says why for the
+	// records. What it returns is the Conn's SecondFactor, or closed where the
+	// connection ends before Handle has it.
+	SecondFactor func(ctx context.Context, attempt Attempt) (io.Closer, error)
 	// Handle serves one authenticated connection, which is closed when Handle
 	// returns. ctx ends with Close. Handle must read Channels and Requests,
 	// and the requests of each channel that it accepts, until they are closed,
 	// or return. A panic in it ends this connection only.
 	Handle func(ctx context.Context, conn *Conn)
+	// Banner returns what a client shows before it authenticates, for a login
+	// that was asked for. Nil, and an empty text, show nothing.
+	Banner func() string
+	// RekeyInterval is the time between two exchanges of a connection's key, of
+	// which there is one after each GiB as well. DefaultRekeyInterval where it
+	// is zero.
+	RekeyInterval time.Duration
 	// MaxStartups bounds the connections that have not authenticated yet; one
 	// more is closed at once. DefaultMaxStartups where it is zero.
 	MaxStartups int
@@ -124,6 +144,8 @@ func (c *Config) CheckAndSetDefaults() error {
 		return trace.BadParameter("srv.Config has no Handle")
 	case c.MaxStartups < 0:
 		return trace.BadParameter("srv.Config has a negative MaxStartups %d", c.MaxStartups)
+	case c.RekeyInterval < 0:
+		return trace.BadParameter("srv.Config has a negative RekeyInterval %v", c.RekeyInterval)
 	case c.LoginGraceTime < 0:
 		return trace.BadParameter("srv.Config has a negative LoginGraceTime %v", c.LoginGraceTime)
 	}
@@ -132,6 +154,9 @@ func (c *Config) CheckAndSetDefaults() error {
 	}
 	if c.LoginGraceTime == 0 {
 		c.LoginGraceTime = DefaultLoginGraceTime
+	}
+	if c.RekeyInterval == 0 {
+		c.RekeyInterval = DefaultRekeyInterval
 	}
 	if c.Clock == nil {
 		c.Clock = clockwork.NewRealClock()
@@ -151,6 +176,9 @@ type Conn struct {
 	Requests <-chan *ssh.Request
 	// Identity is what the certificate says, checked.
 	Identity Identity
+	// SecondFactor is what Config.SecondFactor has returned; nil without it.
+	// Closing it is up to Handle.
+	SecondFactor io.Closer
 }
 
 // Server accepts connections and authenticates them.
@@ -164,6 +192,9 @@ type Server struct {
 	stopped chan struct{}
 	// serving counts the connections' goroutines.
 	serving sync.WaitGroup
+
+	// noRekey says, once, that keys cannot be exchanged by the clock.
+	noRekey sync.Once
 
 	crowded        *notice
 	acceptTrouble  *notice
@@ -265,6 +296,9 @@ func mayPass(err error) bool {
 // accept starts serving one connection, or closes it.
 func (s *Server) accept(conn net.Conn) {
 	c := &connection{Conn: conn}
+	if s.cfg.SecondFactor != nil {
+		c.ended = make(chan struct{})
+	}
 	s.mu.Lock()
 	crowded := s.startups >= s.cfg.MaxStartups
 	if s.draining || crowded {
@@ -307,6 +341,7 @@ func (s *Server) handle(c *connection, conn *Conn) {
 	// Closing first lets the readers of what is left come to an end.
 	defer discard(conn.Channels, conn.Requests)
 	defer conn.Close()
+	defer s.rekey(conn)()
 	s.cfg.Handle(s.ctx, conn)
 }
 
@@ -350,6 +385,19 @@ type connection struct {
 	admitted bool
 	// dropped is why the server itself closed it; guarded by Server.mu.
 	dropped string
+	// ended is closed when nothing can be read from it any more; nil where
+	// nobody wants to know.
+	ended   chan struct{}
+	endOnce sync.Once
+}
+
+// Read is the client's.
+func (c *connection) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	if err != nil && c.ended != nil {
+		c.endOnce.Do(func() { close(c.ended) })
+	}
+	return n, err
 }
 
 // admit counts a connection as authenticated. It is false where the server has

@@ -8,9 +8,11 @@
 //	sudo E2E_BIN=build go test ./tool/e2e
 //	sudo REQUIRE_KERNEL=1 go test ./tool/e2e   # a skipped test is a failure
 //	sudo E2E_UPDATE=1 go test ./tool/e2e -run 'TestRecords|TestFixtures'
+//	sudo E2E_UPDATE=1 go test ./tool/e2e -run TestParity
 //
-// The last writes the records that the tests caused to fixtures/records, with
-// the readings of ausearch and go-libaudit beside them.
+// The last but one writes the records that the tests caused to fixtures/records,
+// with the readings of ausearch and go-libaudit beside them, and the last those of
+// docs/openssh.md.
 package e2e
 
 import (
@@ -39,6 +41,9 @@ func TestMain(m *testing.M) { os.Exit(run(m)) }
 func run(m *testing.M) int {
 	if os.Getenv(floodEnv) != "" {
 		return flood()
+	}
+	if line := os.Getenv(userTTYEnv); line != "" {
+		return sendUserTTY(line)
 	}
 	dir, err := os.MkdirTemp("", "teleport-e2e-bin-")
 	if err != nil {

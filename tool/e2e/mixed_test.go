@@ -3,12 +3,16 @@
 package e2e
 
 import (
+	"bufio"
 	"fmt"
+	"io"
+	"net"
 	"os/exec"
 	"strings"
 	"sync"
 	"testing"
 
+	"github.com/pkg/sftp"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/crypto/ssh"
@@ -17,9 +21,9 @@ import (
 	"teleport-auditd/tool/e2e/harness"
 )
 
-// TestMixedLogins does 200 logins of several kinds, 20 at a time, and finds
-// each one's records again: none lost, none doubled, none with a piece of
-// another connection's.
+// TestMixedLogins does 200 logins of several kinds, 20 at a time: commands,
+// terminals, files, forwarding, refusals. It finds each one's records again: none
+// lost, none doubled, none with a piece of another connection's.
 func TestMixedLogins(t *testing.T) {
 	ca := harness.NewCA(t)
 	// 60 of the logins fail; unauthenticated connections are bounded by
@@ -28,12 +32,15 @@ func TestMixedLogins(t *testing.T) {
 	const total, together = 200, 20
 	foreign := harness.NewCA(t)
 
-	// The user's own view of one login that was let in.
+	// The user's own view of one login that was let in; ses and auid are empty
+	// where it cannot see them.
 	type view struct{ person, login, ses, auid, terminal string }
+	uids := map[string]string{w.bob.Name: w.bob.ID(), w.carol.Name: w.carol.ID()}
 	var mu sync.Mutex
 	views := map[string]view{}
 	failures := map[string]int{}
 
+	echo := echoServer(t)
 	mark := w.audit.Fence()
 	before := w.daemon.Descriptors()
 	var group errgroup.Group
@@ -68,31 +75,22 @@ func TestMixedLogins(t *testing.T) {
 				return fmt.Errorf("%s: %w", person, err)
 			}
 			defer client.Close()
-			session, err := client.NewSession()
+			look := view{person: person, login: login.Name, terminal: "teleport"}
+			switch kind {
+			case 3:
+				look.ses, look.auid, err = lookBySFTP(client, person)
+			case 4:
+				err = lookByForwarding(client, echo, login)
+			default:
+				terminal := kind >= 5
+				look.ses, look.auid, look.terminal, err = lookByCommand(client, terminal, login, person)
+			}
 			if err != nil {
-				return fmt.Errorf("%s: %w", person, err)
-			}
-			defer session.Close()
-			terminal := kind >= 5
-			if terminal {
-				if err := session.RequestPty("xterm", 24, 80, ssh.TerminalModes{}); err != nil {
-					return fmt.Errorf("%s: %w", person, err)
-				}
-			}
-			out, err := session.Output(`echo $(cat /proc/self/sessionid) $(cat /proc/self/loginuid) $(id -un) $SSH_TELEPORT_USER ${SSH_TTY:-teleport}`)
-			if err != nil {
-				return fmt.Errorf("%s: %w: %s", person, err, out)
-			}
-			words := strings.Fields(string(out))
-			if len(words) != 5 {
-				return fmt.Errorf("%s: said %q", person, out)
+				return fmt.Errorf("%s as %s: %w", person, login.Name, err)
 			}
 			mu.Lock()
 			defer mu.Unlock()
-			views[words[0]] = view{person: person, login: login.Name, ses: words[0], auid: words[1], terminal: words[4]}
-			if words[3] != person || words[2] != login.Name {
-				return fmt.Errorf("%s as %s got a session of %s as %s", person, login.Name, words[3], words[2])
-			}
+			views[person] = look
 			return nil
 		})
 	}
@@ -101,7 +99,7 @@ func TestMixedLogins(t *testing.T) {
 		"the daemon had %d descriptors open before, and %d after", before, w.daemon.Descriptors())
 	assert.True(t, harness.Eventually(waitLimit, func() bool { return len(w.daemon.Sessions()) == 0 }), "every teleport-session has ended")
 	const succeeded, failed = total / 10 * 7, total / 10 * 3
-	require.Len(t, views, succeeded, "every login has a session id of its own")
+	require.Len(t, views, succeeded)
 
 	records := w.collect(mark, succeeded*2+failed*2)
 	grep := func(pattern string) int {
@@ -132,7 +130,19 @@ func TestMixedLogins(t *testing.T) {
 	}
 	require.Len(t, bySession, succeeded)
 	pids := map[string]bool{}
-	for ses, view := range views {
+	sessionOf := map[string]string{}
+	for ses, records := range bySession {
+		for _, r := range records {
+			if r.Type == "USER_LOGIN" {
+				sessionOf[r.Get("teleportUser")] = ses
+			}
+		}
+	}
+	for person, view := range views {
+		ses := sessionOf[person]
+		if view.ses != "" {
+			assert.Equal(t, view.ses, ses, "what the user's process and the record say of %s", person)
+		}
 		got := bySession[ses]
 		require.Len(t, got, 3, "session %s:\n%s", ses, harness.Show(got))
 		login, start, end := got[0], got[1], got[2]
@@ -140,12 +150,15 @@ func TestMixedLogins(t *testing.T) {
 		pids[login.Kernel["pid"]] = true
 		for _, r := range got {
 			assert.Equal(t, login.Kernel["pid"], r.Kernel["pid"], r.String())
-			assert.Equal(t, view.auid, r.Kernel["auid"], r.String())
+			assert.Equal(t, uids[view.login], r.Kernel["auid"], r.String())
+			if view.auid != "" {
+				assert.Equal(t, view.auid, r.Kernel["auid"], r.String())
+			}
 		}
 		for _, r := range []harness.Record{start, end} {
 			assert.Equal(t, view.person, r.Get("teleportUser"), r.String())
 			assert.Equal(t, view.login, r.Get("acct"), r.String())
-			assert.Equal(t, view.auid, r.Get("id"), r.String())
+			assert.Equal(t, uids[view.login], r.Get("id"), r.String())
 			assert.Equal(t, view.terminal, r.Get("terminal"), r.String())
 		}
 	}
@@ -164,4 +177,96 @@ func TestMixedLogins(t *testing.T) {
 		}
 	}
 	assert.Equal(t, 2*total/10, persons, "each trusted name once")
+}
+
+// lookByCommand asks a shell what it is.
+func lookByCommand(client *ssh.Client, terminal bool, login harness.User, person string) (ses, auid, tty string, err error) {
+	session, err := client.NewSession()
+	if err != nil {
+		return "", "", "", err
+	}
+	defer session.Close()
+	if terminal {
+		if err := session.RequestPty("xterm", 24, 80, ssh.TerminalModes{}); err != nil {
+			return "", "", "", err
+		}
+	}
+	out, err := session.Output(`echo $(cat /proc/self/sessionid) $(cat /proc/self/loginuid) $(id -un) $SSH_TELEPORT_USER ${SSH_TTY:-teleport}`)
+	if err != nil {
+		return "", "", "", fmt.Errorf("%w: %s", err, out)
+	}
+	words := strings.Fields(string(out))
+	if len(words) != 5 || words[2] != login.Name || words[3] != person {
+		return "", "", "", fmt.Errorf("the session says %q", out)
+	}
+	return words[0], words[1], words[4], nil
+}
+
+// lookBySFTP reads what the process that serves the files is.
+func lookBySFTP(client *ssh.Client, person string) (ses, auid string, err error) {
+	files, err := sftp.NewClient(client)
+	if err != nil {
+		return "", "", err
+	}
+	defer files.Close()
+	var read [3]string
+	for i, name := range []string{"sessionid", "loginuid", "environ"} {
+		f, err := files.Open("/proc/self/" + name)
+		if err != nil {
+			return "", "", fmt.Errorf("%s: %w", name, err)
+		}
+		b, err := io.ReadAll(f)
+		f.Close()
+		if err != nil {
+			return "", "", fmt.Errorf("%s: %w", name, err)
+		}
+		read[i] = string(b)
+	}
+	if !strings.Contains("\x00"+read[2], "\x00SSH_TELEPORT_USER="+person+"\x00") {
+		return "", "", fmt.Errorf("the process that serves files has the environment %q", read[2])
+	}
+	return read[0], read[1], nil
+}
+
+// lookByForwarding goes to the echo server and back, and looks whose socket that
+// was.
+func lookByForwarding(client *ssh.Client, echo string, login harness.User) error {
+	conn, err := client.Dial("tcp", echo)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	line := fmt.Sprintf("%d\n", login.UID)
+	if _, err := io.WriteString(conn, line); err != nil {
+		return err
+	}
+	answer, err := bufio.NewReader(conn).ReadString('\n')
+	if err != nil || answer != line {
+		return fmt.Errorf("the echo of %q is %q: %w", line, answer, err)
+	}
+	return nil
+}
+
+// echoServer answers each line with the uid of who sent it, as the kernel has it.
+func echoServer(t *testing.T) (addr string) {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	t.Cleanup(func() { listener.Close() })
+	go func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer conn.Close()
+				lines := bufio.NewScanner(conn)
+				for lines.Scan() {
+					fmt.Fprintf(conn, "%s\n", harness.SocketUID(conn.RemoteAddr()))
+				}
+			}()
+		}
+	}()
+	return listener.Addr().String()
 }

@@ -6,6 +6,7 @@
 //
 //	teleport-user sftp [-R]    an sftp server on standard input and output
 //	teleport-user forward      forwarding, asked for by the daemon on descriptor 0
+//	teleport-user prepare ...  ~/.ssh/environment and rc, and then a shell
 package main
 
 import (
@@ -14,6 +15,7 @@ import (
 
 	"teleport-auditd/lib/srv/files"
 	"teleport-auditd/lib/srv/forward"
+	"teleport-auditd/lib/srv/prepare"
 )
 
 func main() { os.Exit(run(os.Args[1:])) }
@@ -28,6 +30,8 @@ func run(args []string) int {
 		return files.Run(args[1:])
 	case "forward":
 		return forward.Run()
+	case "prepare":
+		return prepare.Run(args[1:])
 	}
 	return usage()
 }

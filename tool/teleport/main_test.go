@@ -27,7 +27,8 @@ func TestMain(m *testing.M) {
 //	refused CODE PROGRAM [ARG...]  it must exit with CODE, and say why in one
 //	                               line on stderr that begins with ERROR
 //	install FOLDER                 puts teleport there, and beside it a
-//	                               teleport-session that does nothing
+//	                               teleport-session and a teleport-user that do
+//	                               nothing
 //	waitfor FILE TEXT              waits until the file has the text
 //	unprivileged PROGRAM [ARG...]  runs it as a user who may do nothing
 func TestScripts(t *testing.T) {
@@ -85,7 +86,9 @@ func install(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(err)
 	_, err = io.Copy(to, from)
 	ts.Check(errors.Join(err, to.Close()))
-	ts.Check(os.WriteFile(filepath.Join(dir, "teleport-session"), []byte("#!/bin/sh\n"), 0o755))
+	for _, program := range []string{"teleport-session", "teleport-user"} {
+		ts.Check(os.WriteFile(filepath.Join(dir, program), []byte("#!/bin/sh\n"), 0o755))
+	}
 }
 
 func waitFor(ts *testscript.TestScript, neg bool, args []string) {

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"golang.org/x/crypto/ssh"
 	"golang.org/x/sys/unix"
@@ -33,6 +34,10 @@ const (
 	exitRefused = 255
 	// exitNotStarted is what a shell answers for a command that cannot be run.
 	exitNotStarted = 126
+
+	// exitGrace is how long the end of a process may take after that of its
+	// output for the client to hear of it first.
+	exitGrace = 200 * time.Millisecond
 )
 
 // channel is one session channel before and after its process has started.
@@ -49,12 +54,23 @@ type channel struct {
 	// process is nil before it runs. The files of it are closed with closeFiles.
 	process *process
 
+	// onTerminal says that lines need carriage returns.
+	onTerminal atomic.Bool
+
 	mu     sync.Mutex
 	closed bool
 }
 
 func (c *connection) serveSession(ch ssh.Channel, requests <-chan *ssh.Request) {
 	s := &channel{Channel: ch, conn: c}
+	c.channelsMu.Lock()
+	c.channels[s] = struct{}{}
+	c.channelsMu.Unlock()
+	defer func() {
+		c.channelsMu.Lock()
+		defer c.channelsMu.Unlock()
+		delete(c.channels, s)
+	}()
 	// The place in the connection is free when both the channel and its process
 	// are gone, whichever is last.
 	var users atomic.Int32
@@ -98,6 +114,7 @@ func (c *connection) serveSession(ch ssh.Channel, requests <-chan *ssh.Request) 
 			case !ok:
 				requests = nil
 			case working == nil:
+				c.active()
 				carryOut(r)
 			case len(later) < maxLater:
 				later = append(later, r)
@@ -163,11 +180,14 @@ func (s *channel) request(r *ssh.Request) (ok bool, work func() outcome) {
 		case m.Name == "sftp":
 			// A file server needs no terminal.
 			s.pty = nil
+			s.onTerminal.Store(false)
 			return s.start(&session.Start{Program: session.Files})
 		}
 		return false, nil
 	case "window-change":
 		return s.resize(r.Payload), nil
+	case "break":
+		return s.sendBreak(r.Payload), nil
 	case "signal":
 		var m struct{ Name string }
 		if ssh.Unmarshal(r.Payload, &m) != nil || s.process == nil || s.conn.Identity.ForceCommand != "" {
@@ -223,6 +243,7 @@ func (s *channel) requestPTY(payload []byte) bool {
 	if ssh.Unmarshal(payload, &m) != nil || !s.conn.Identity.PermitPTY || s.started || s.pty != nil {
 		return false
 	}
+	s.onTerminal.Store(true)
 	s.pty = &session.PTY{Term: m.Term, Columns: m.Columns, Rows: m.Rows, Width: m.Width, Height: m.Height, Modes: m.Modes}
 	return true
 }
@@ -243,6 +264,20 @@ func (s *channel) resize(payload []byte) bool {
 	}
 	size := s.pty.Winsize()
 	failed := raw.Control(func(fd uintptr) { err = unix.IoctlSetWinsize(int(fd), unix.TIOCSWINSZ, &size) })
+	return failed == nil && err == nil
+}
+
+// sendBreak sends a break to the terminal (RFC 4335). How long it lasts is the
+// terminal's to say, and a pseudo terminal has none.
+func (s *channel) sendBreak(payload []byte) bool {
+	if len(payload) != 4 || s.pty == nil || s.process == nil {
+		return false
+	}
+	raw, err := s.process.files[0].SyscallConn()
+	if err != nil {
+		return false
+	}
+	failed := raw.Control(func(fd uintptr) { err = unix.IoctlSetInt(int(fd), unix.TCSBRK, 0) })
 	return failed == nil && err == nil
 }
 
@@ -318,10 +353,18 @@ func (s *channel) giveUp(text string, status uint32) {
 
 // lines ends lines as the client's terminal needs it, if it has one.
 func (s *channel) lines(text string) string {
-	if s.pty == nil {
+	if !s.onTerminal.Load() {
 		return text
 	}
 	return strings.ReplaceAll(text, "\n", "\r\n")
+}
+
+// line makes a line of its own of a text, wherever the cursor is.
+func (s *channel) line(text string) string {
+	if !s.onTerminal.Load() {
+		return text + "\n"
+	}
+	return "\r\n" + text + "\r\n"
 }
 
 func (s *channel) exitStatus(status uint32) {
@@ -358,21 +401,51 @@ func (s *channel) serveProcess() {
 		})
 		outputs = []stream{{s, p.files[1]}, {s.Stderr(), p.files[2]}}
 	}
-	var output sync.WaitGroup
 	var open atomic.Int32
 	open.Store(int32(len(outputs)))
+	output := make(chan struct{})
 	for _, o := range outputs {
-		output.Go(func() {
-			defer s.conn.survive()
+		s.conn.spawn(func() {
+			// Closed after a panic too: the process must not be waited for in vain.
+			defer func() {
+				if open.Add(-1) == 0 {
+					close(output)
+				}
+			}()
 			s.pump(o.to, o.from)
-			if open.Add(-1) == 0 {
-				// The end of the output is not that of the process, and
-				// the client may be waiting for either.
-				_ = s.CloseWrite()
-			}
 		})
 	}
-	exit := <-p.exited
+	s.exit(s.ended(output))
+	<-output
+	_ = s.CloseWrite()
+	_ = s.Close()
+	s.closeFiles()
+}
+
+// ended waits for the end of the process. The end of its output, which is closed
+// then, is not that of the process, and the client may be waiting for either. But
+// mostly both come together, and then the exit status goes first: PuTTY takes
+// nothing more on a channel when input and output have ended.
+func (s *channel) ended(output <-chan struct{}) *session.Exited {
+	p := s.process
+	select {
+	case exit := <-p.exited:
+		return exit
+	case <-output:
+	}
+	timer := s.conn.server.cfg.Clock.NewTimer(exitGrace)
+	defer timer.Stop()
+	select {
+	case exit := <-p.exited:
+		return exit
+	case <-timer.Chan():
+	}
+	_ = s.CloseWrite()
+	return <-p.exited
+}
+
+// exit tells the client how the process has ended.
+func (s *channel) exit(exit *session.Exited) {
 	switch {
 	case exit == nil:
 		// teleport-session was killed, and the process with it.
@@ -382,9 +455,6 @@ func (s *channel) serveProcess() {
 	default:
 		s.exitStatus(exit.Status)
 	}
-	output.Wait()
-	_ = s.Close()
-	s.closeFiles()
 }
 
 // exitSignal is RFC 4254, section 6.10.
@@ -423,6 +493,7 @@ func (s *channel) pump(to io.Writer, from *os.File) {
 	if err != nil {
 		return
 	}
+	hungUp := false
 	for {
 		var b *[largeBuffer]byte
 		var n int
@@ -440,10 +511,18 @@ func (s *channel) pump(to io.Writer, from *os.File) {
 			}
 			return true
 		})
-		// A terminal whose last user is gone answers EIO, which is its end.
+		// A terminal whose last user is gone answers EIO, which is its end. But
+		// Linux may say so before what that user wrote last, where the writing and
+		// the closing come between its own two looks: the second time is true.
+		if err == nil && errors.Is(inner, unix.EIO) && !hungUp {
+			hungUp = true
+			buffers.Put(b)
+			continue
+		}
 		if err != nil || inner != nil || n == 0 {
 			return
 		}
+		s.conn.active()
 		_, err = to.Write(b[:n])
 		buffers.Put(b)
 		if err != nil {
@@ -460,6 +539,7 @@ func (s *channel) feed(to *os.File) error {
 	for {
 		n, err := s.Read(b)
 		if n > 0 {
+			s.conn.active()
 			if _, err := to.Write(b[:n]); err != nil {
 				return err
 			}

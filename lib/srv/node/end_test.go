@@ -126,7 +126,7 @@ func TestSessionKilled(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, []auditd.Event{h.event(client, auditd.Event{Type: auditd.AuditUserEnd, Result: auditd.Success})}, events)
 	require.Len(t, h.lines(), 1)
-	require.Contains(t, h.lines()[0], "teleport-session ended without ending its login")
+	require.Contains(t, h.lines()[0], "teleport-session was killed by SIGKILL without ending its login")
 }
 
 func TestSessionKilledKeepsDetached(t *testing.T) {
@@ -267,11 +267,27 @@ func TestPAMText(t *testing.T) {
 	h := newUserHost(t, func(c *node.Config) { c.PAM = node.PAM{Enabled: true, ServiceName: service} })
 	client := h.login()
 	require.Equal(t, ended{stdout: "ok\n"}, run(t, client, "echo ok"), "without a terminal nothing gets into the output")
-	for _, want := range []string{"Be careful.\r\nok\r\n", "ok\r\n"} {
-		s := newSession(t, client)
-		require.NoError(t, s.RequestPty("xterm", 24, 80, nil))
-		require.Equal(t, want, finish(t, s, func(s *ssh.Session) error { return s.Start("echo ok") }).stdout)
-	}
+	s := newSession(t, client)
+	require.NoError(t, s.RequestPty("xterm", 24, 80, nil))
+	require.Equal(t, "ok\r\n", finish(t, s, func(s *ssh.Session) error { return s.Start("echo ok") }).stdout, "a command's output is the command's")
+	s = newSession(t, client)
+	s.Stdin = strings.NewReader("echo ok\n")
+	require.Equal(t, "ok\n", finish(t, s, (*ssh.Session).Shell).stdout, "nor into that of a shell without a terminal")
+	require.True(t, strings.HasPrefix(shellOutput(t, client), "Be careful.\r\n"))
+	require.NotContains(t, shellOutput(t, client), "Be careful.", "once is enough")
+
+	client = h.login()
+	require.NoError(t, os.WriteFile(filepath.Join(h.user.Home, ".hushlogin"), nil, 0o600))
+	require.NotContains(t, shellOutput(t, client), "Be careful.", "who does not want to see it")
+}
+
+// shellOutput is what a shell on a terminal shows until it ends.
+func shellOutput(t *testing.T, client *ssh.Client) string {
+	t.Helper()
+	s := newSession(t, client)
+	require.NoError(t, s.RequestPty("xterm", 24, 80, nil))
+	s.Stdin = strings.NewReader("exit\n")
+	return finish(t, s, (*ssh.Session).Shell).stdout
 }
 
 // TestLeaks: a daemon lives for months.

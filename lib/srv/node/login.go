@@ -8,17 +8,23 @@ package node
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"os"
 	"os/exec"
+	"runtime/debug"
 	"sync"
 	"syscall"
 	"time"
 
 	"github.com/gravitational/trace"
+	"github.com/sirupsen/logrus"
+	"golang.org/x/sys/unix"
 
 	"teleport-auditd/lib/auditd"
+	"teleport-auditd/lib/srv"
 	"teleport-auditd/lib/srv/account"
+	"teleport-auditd/lib/srv/books"
 	"teleport-auditd/lib/srv/seqpacket"
 	"teleport-auditd/lib/srv/session"
 )
@@ -77,9 +83,17 @@ type process struct {
 // login is one connection's login, with the teleport-session that owns it. The
 // program starts with the first process.
 type login struct {
-	conn *connection
+	server        *Server
+	identity      srv.Identity
+	remote, local net.Addr
+	log           logrus.FieldLogger
 
 	mu sync.Mutex
+	// conn is nil while the client authenticates.
+	conn *connection
+	// asked gets what teleport-session has to ask and to say of PAM's
+	// authentication; nil where there is none, and when it is over.
+	asked chan session.Message
 	// socket is nil before the first process.
 	socket *net.UnixConn
 	nextID uint32
@@ -119,17 +133,58 @@ type result struct {
 }
 
 type running struct {
-	pid    int
+	pid int
+	// tty is the terminal's path, empty for none.
+	tty    string
 	exited chan *session.Exited
 }
 
-func newLogin(c *connection) *login {
+func newLogin(s *Server, id srv.Identity, remote, local net.Addr) *login {
 	return &login{
-		conn:    c,
+		server:   s,
+		identity: id,
+		remote:   remote,
+		local:    local,
+		log: s.log.WithFields(logrus.Fields{
+			"login": id.Login,
+			"user":  id.TeleportUser,
+			"addr":  remote.String(),
+		}),
 		waiting: make(map[uint32]waiter),
 		running: make(map[uint32]running),
 		leaders: make(map[int]bool),
 		done:    make(chan struct{}),
+	}
+}
+
+// adopt makes c the connection whose login this is.
+func (l *login) adopt(c *connection) {
+	l.mu.Lock()
+	l.conn = c
+	over := l.over
+	l.mu.Unlock()
+	if over {
+		// teleport-session has ended since the client authenticated.
+		_ = c.Close()
+	}
+}
+
+// disconnect closes the connection, if there is one yet.
+func (l *login) disconnect() {
+	l.mu.Lock()
+	c := l.conn
+	l.mu.Unlock()
+	if c != nil {
+		_ = c.Close()
+	}
+}
+
+// survive is for defer: a panic ends this login alone.
+func (l *login) survive() {
+	if cause := recover(); cause != nil {
+		l.log.Errorf("The login has ended, because serving it panicked: %v", cause)
+		l.log.Debugf("%s", debug.Stack())
+		l.disconnect()
 	}
 }
 
@@ -197,7 +252,7 @@ func (l *login) ask(m *session.Start, answer chan result) error {
 // run starts teleport-session and tells it whose login it is. The caller holds
 // the lock.
 func (l *login) run() error {
-	cfg, id := &l.conn.server.cfg, &l.conn.Identity
+	cfg, id := &l.server.cfg, &l.identity
 	a, err := account.Lookup(id.Login)
 	if err != nil {
 		return trace.Wrap(err)
@@ -207,14 +262,21 @@ func (l *login) run() error {
 		Account:      *a,
 		TeleportUser: id.TeleportUser,
 		Roles:        id.Roles,
-		ClientAddr:   l.conn.RemoteAddr().String(),
-		ServerAddr:   l.conn.LocalAddr().String(),
+		ClientAddr:   l.remote.String(),
+		ServerAddr:   l.local.String(),
 		HostUUID:     cfg.HostUUID,
 		ClusterName:  cfg.ClusterName,
-		PAM:          session.PAM{Enabled: cfg.PAM.Enabled, Service: cfg.PAM.ServiceName},
+		PAM: session.PAM{
+			Enabled: cfg.PAM.Enabled, Service: cfg.PAM.ServiceName,
+			Authenticate: l.asked != nil, Env: l.pamEnvironment(),
+		},
 		AuditMode:    string(cfg.AuditMode),
 		KeepDetached: cfg.KeepDetached,
 		UserProgram:  cfg.UserProgram,
+		// With files of theirs users would get round a certificate's command.
+		UserEnvironment: cfg.PermitUserEnv && id.ForceCommand == "",
+		UserRC:          cfg.PermitUserEnv && id.ForceCommand == "" && id.PermitUserRC,
+		SystemRC:        cfg.PermitUserEnv,
 	})
 	if err != nil {
 		return trace.Wrap(err)
@@ -228,6 +290,10 @@ func (l *login) run() error {
 	cmd.Dir = "/"
 	cmd.Env = []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
 	cmd.Env = append(cmd.Env, smallRuntime...)
+	if !l.server.debug {
+		// Where it goes wrong the log has a line; goroutines are for developers.
+		cmd.Env = append(cmd.Env, "GOTRACEBACK=none")
+	}
 	cmd.ExtraFiles = []*os.File{theirs}
 	cmd.Stderr = os.Stderr
 	// A terminal that the daemon was started on must not reach the logins.
@@ -237,7 +303,10 @@ func (l *login) run() error {
 		return trace.Wrap(err, "starting %s", cfg.SessionProgram)
 	}
 	l.socket, l.teleportSession = ours, cmd.Process
-	l.conn.spawn(func() { l.listen(cmd) })
+	go func() {
+		defer l.survive()
+		l.listen(cmd)
+	}()
 	if err := l.write(hello); err != nil {
 		return trace.Wrap(err, "telling teleport-session whose login it is")
 	}
@@ -284,7 +353,7 @@ func (l *login) end(ctx context.Context) {
 		return
 	}
 	_ = socket.CloseWrite()
-	clock := l.conn.server.cfg.Clock
+	clock := l.server.cfg.Clock
 	again := clock.NewTicker(continueInterval)
 	defer again.Stop()
 	hung := clock.NewTimer(hangTimeout)
@@ -300,7 +369,7 @@ func (l *login) end(ctx context.Context) {
 		case <-again.Chan():
 		case <-hung.Chan():
 			// What PAM has left undone nobody will do; the rest listen does.
-			l.conn.log.Errorf("teleport-session has not ended its login within %v, which PAM keeps it from: killing it.", hangTimeout)
+			l.log.Errorf("teleport-session has not ended its login within %v, which PAM keeps it from: killing it.", hangTimeout)
 			_ = l.teleportSession.Kill()
 		case <-ending:
 			ending = nil
@@ -308,7 +377,7 @@ func (l *login) end(ctx context.Context) {
 			defer timer.Stop()
 			timeout = timer.Chan()
 		case <-timeout:
-			l.conn.log.Warn("teleport-session has not ended its login yet, and goes on without the daemon.")
+			l.log.Warn("teleport-session has not ended its login yet, and goes on without the daemon.")
 			return
 		}
 	}
@@ -321,7 +390,7 @@ func (l *login) listen(cmd *exec.Cmd) {
 	for {
 		body, fds, err := seqpacket.Receive(l.socket, session.MaxMessage, maxFiles)
 		if err != nil {
-			l.conn.log.WithError(err).Error("The socket to teleport-session has failed.")
+			l.log.WithError(err).Error("The socket to teleport-session has failed.")
 			break
 		}
 		if body == nil {
@@ -331,7 +400,7 @@ func (l *login) listen(cmd *exec.Cmd) {
 		if err != nil {
 			// It ends its login now. What it says is read to the end, lest it
 			// waits for somebody to read.
-			l.conn.log.WithError(err).Error("The answer of teleport-session cannot be read.")
+			l.log.WithError(err).Error("The answer of teleport-session cannot be read.")
 			seqpacket.CloseAll(fds)
 			_ = l.socket.CloseWrite()
 			continue
@@ -344,7 +413,7 @@ func (l *login) listen(cmd *exec.Cmd) {
 	l.finish(err)
 	l.waitUntilTold()
 	// Without its login a connection is good for nothing.
-	_ = l.conn.Close()
+	l.disconnect()
 }
 
 // waitUntilTold waits for the channels that have something to tell their
@@ -355,7 +424,7 @@ func (l *login) waitUntilTold() {
 		l.telling.Wait()
 		close(told)
 	}()
-	timer := l.conn.server.cfg.Clock.NewTimer(tellTimeout)
+	timer := l.server.cfg.Clock.NewTimer(tellTimeout)
 	defer timer.Stop()
 	select {
 	case <-told:
@@ -365,15 +434,21 @@ func (l *login) waitUntilTold() {
 
 // take carries out one message. The descriptors are its own.
 func (l *login) take(m session.Message, fds []int) {
-	log := l.conn.log
+	log := l.log
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	switch m := m.(type) {
+	case *session.Prompt, *session.Authenticated:
+		l.tell(m)
 	case *session.LoggedIn:
 		l.loggedIn = m
 		log.WithField("ses", m.AuditSession).WithField("tty", m.TTY).Info("Login.")
 	case *session.Refused:
-		log.WithField("reason", m.Reason).Warn("The host refused the login.")
+		log.WithField("reason", m.Reason).Log(l.refusalLevel(), "The host refused the login.")
+		if l.asked != nil {
+			l.tell(m)
+			break
+		}
 		l.refused = trace.Wrap(&refusedError{text: m.Text, err: errors.New(m.Reason)})
 		l.ended = m.Recorded
 		l.answerAll(l.refused)
@@ -385,7 +460,7 @@ func (l *login) take(m session.Message, fds []int) {
 		}
 		delete(l.waiting, m.ID)
 		exited := make(chan *session.Exited, 1)
-		l.running[m.ID] = running{pid: int(m.PID), exited: exited}
+		l.running[m.ID] = running{pid: int(m.PID), tty: m.TTY, exited: exited}
 		if len(fds) != wait.files {
 			// The kernel keeps back what this process has no room for. Without
 			// its descriptors the user's process finds its input at the end.
@@ -413,7 +488,7 @@ func (l *login) take(m session.Message, fds []int) {
 		}
 	case *session.Note:
 		if m.Unrecorded {
-			l.conn.server.cfg.Unrecorded.Count(errors.New(m.Text))
+			l.server.cfg.Unrecorded.Count(errors.New(m.Text))
 		} else {
 			log.Warn(m.Text)
 		}
@@ -439,36 +514,89 @@ func (l *login) answerAll(err error) {
 func (l *login) finish(exit error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	givenUp := l.over
 	l.over = true
-	l.answerAll(errEnded)
-	for id, p := range l.running {
-		delete(l.running, id)
-		close(p.exited)
-	}
-	if l.ended {
-		if l.loggedIn != nil {
-			l.conn.log.WithField("ses", l.loggedIn.AuditSession).Info("Logout.")
+	how, crashed := describeExit(exit)
+	if l.asked != nil {
+		// lib/srv records the attempts of a connection as one.
+		if !givenUp && (crashed || exit != nil) {
+			l.log.Errorf("%s while PAM authenticated the user%s.", how, l.suspects(crashed))
 		}
 		return
 	}
-	l.conn.log.WithError(exit).Error("teleport-session ended without ending its login; the daemon does what is left to do.")
+	l.answerAll(errEnded)
+	var ttys []string
+	for id, p := range l.running {
+		delete(l.running, id)
+		close(p.exited)
+		if p.tty != "" {
+			ttys = append(ttys, p.tty)
+		}
+	}
+	if l.ended {
+		if crashed {
+			l.log.Errorf("%s when its login was over%s.", how, l.suspects(crashed))
+		}
+		if l.loggedIn != nil {
+			l.log.WithField("ses", l.loggedIn.AuditSession).Info("Logout.")
+		}
+		return
+	}
+	l.log.Errorf("%s without ending its login%s; the daemon does what is left to do.", how, l.suspects(crashed))
 	// The audit session tells best what belongs to a login: nobody else has it,
 	// and nobody leaves it.
 	members := session.Members{Leaders: l.leaders}
 	if l.loggedIn != nil && l.loggedIn.Fresh {
 		members.AuditSession = l.loggedIn.AuditSession
-		if !l.conn.server.cfg.KeepDetached {
+		if !l.server.cfg.KeepDetached {
 			members.Leaders = nil
 		}
 	}
 	if err := members.Kill(killTimeout); err != nil {
-		l.conn.log.WithError(err).Error("Processes of a login are left.")
+		l.log.WithError(err).Error("Processes of a login are left.")
 	}
 	if l.loggedIn == nil {
 		l.recordRefusal("session-process-died")
 		return
 	}
 	l.record(auditd.AuditUserEnd, auditd.Success, "", l.loggedIn.TTY)
+	l.leave(ttys)
+}
+
+// leave enters in the host's books that the login's terminals are nobody's.
+func (l *login) leave(ttys []string) {
+	if os.Geteuid() != 0 {
+		return
+	}
+	for _, tty := range ttys {
+		err := books.Host().Logout(books.Entry{Line: tty, PID: l.teleportSession.Pid, Time: l.server.cfg.Clock.Now()})
+		if err != nil {
+			l.log.WithError(err).Warn("The host's books of logins are not complete.")
+		}
+	}
+}
+
+// describeExit says how teleport-session ended, and whether a fault of its own
+// or of a module did it.
+func describeExit(err error) (how string, crashed bool) {
+	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
+		if status, ok := exit.Sys().(syscall.WaitStatus); ok && status.Signaled() {
+			sig := status.Signal()
+			return "teleport-session was killed by " + unix.SignalName(sig), sig != unix.SIGKILL && sig != unix.SIGTERM
+		}
+	}
+	if err != nil {
+		return fmt.Sprintf("teleport-session ended (%v)", err), false
+	}
+	return "teleport-session ended", false
+}
+
+// suspects names what a crash points to.
+func (l *login) suspects(crashed bool) string {
+	if !crashed || !l.server.cfg.PAM.Enabled {
+		return ""
+	}
+	return fmt.Sprintf(", which a module of the PAM service %q may have caused", l.server.cfg.PAM.ServiceName)
 }
 
 func (l *login) recordRefusal(reason string) {
@@ -478,19 +606,19 @@ func (l *login) recordRefusal(reason string) {
 
 // record tells the audit system what teleport-session cannot tell any more.
 func (l *login) record(event auditd.EventType, result auditd.Result, reason, tty string) {
-	id := &l.conn.Identity
+	id := &l.identity
 	uid := id.UID
 	if l.account != nil {
 		uid = l.account.UID
 	}
 	// The queue counts what it drops.
-	_ = l.conn.server.cfg.Emitter.Emit(context.Background(), auditd.Event{
+	_ = l.server.cfg.Emitter.Emit(context.Background(), auditd.Event{
 		Type:         event,
 		Result:       result,
 		SystemUser:   id.Login,
 		UID:          &uid,
 		TeleportUser: id.TeleportUser,
-		ConnAddress:  l.conn.RemoteAddr().String(),
+		ConnAddress:  l.remote.String(),
 		TTYName:      tty,
 		Reason:       reason,
 	})

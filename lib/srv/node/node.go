@@ -39,6 +39,7 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"teleport-auditd/lib/auditd"
+	"teleport-auditd/lib/pam/pamenv"
 	"teleport-auditd/lib/srv"
 	"teleport-auditd/lib/srv/account"
 	"teleport-auditd/lib/srv/forward"
@@ -62,6 +63,11 @@ type PAM struct {
 	Enabled bool
 	// ServiceName is the stack's file in /etc/pam.d.
 	ServiceName string
+	// Authenticate has the stack authenticate the person after the certificate,
+	// with its questions asked over SSH (keyboard-interactive).
+	Authenticate bool
+	// Environment is for the modules, and through them for the user.
+	Environment pamenv.Environment
 }
 
 // GatewayPorts says on which addresses remote forwarding listens.
@@ -121,6 +127,8 @@ type Config struct {
 	// defaults where they are zero.
 	MaxSessions, MaxStartups          int
 	LoginGraceTime, KeepAliveInterval time.Duration
+	// RekeyInterval is lib/srv's.
+	RekeyInterval time.Duration
 	// Clock is the real one where it is nil.
 	Clock clockwork.Clock
 	// Log is logrus's standard logger where it is nil.
@@ -144,6 +152,8 @@ func (c *Config) CheckAndSetDefaults() error {
 		return trace.BadParameter("node.Config: negative IdleTimeout %v", c.IdleTimeout)
 	case c.PAM.Enabled && c.PAM.ServiceName == "":
 		return trace.BadParameter("node.Config: PAM is enabled without a ServiceName")
+	case c.PAM.Authenticate && !c.PAM.Enabled:
+		return trace.BadParameter("node.Config: PAM is to authenticate, and is not enabled")
 	case c.MaxSessions < 0 || c.KeepAliveInterval < 0:
 		return trace.BadParameter("node.Config: negative MaxSessions %d or KeepAliveInterval %v", c.MaxSessions, c.KeepAliveInterval)
 	}
@@ -176,7 +186,9 @@ func (c *Config) CheckAndSetDefaults() error {
 type Server struct {
 	cfg Config
 	log logrus.FieldLogger
-	srv *srv.Server
+	// debug says that the log takes what is for developers.
+	debug bool
+	srv   *srv.Server
 	// buffers are lent to forwarded connections.
 	buffers forward.Buffers
 	// givingBack says that memory is about to be given back to the system.
@@ -188,9 +200,9 @@ func New(cfg Config) (*Server, error) {
 	if err := cfg.CheckAndSetDefaults(); err != nil {
 		return nil, trace.Wrap(err)
 	}
-	s := &Server{cfg: cfg, log: cfg.Log.WithField("component", "node")}
-	var err error
-	s.srv, err = srv.New(srv.Config{
+	log := cfg.Log.WithField("component", "node")
+	s := &Server{cfg: cfg, log: log, debug: log.Logger.IsLevelEnabled(logrus.DebugLevel)}
+	srvConfig := srv.Config{
 		Component:      "node",
 		Emitter:        cfg.Emitter,
 		FailureEvents:  []auditd.EventType{auditd.AuditUserLogin, auditd.AuditUserErr},
@@ -198,12 +210,18 @@ func New(cfg Config) (*Server, error) {
 		HostSigners:    cfg.HostSigners,
 		LookupUID:      lookupUID,
 		Handle:         s.handle,
+		Banner:         cfg.Banner,
+		RekeyInterval:  cfg.RekeyInterval,
 		MaxStartups:    cfg.MaxStartups,
 		LoginGraceTime: cfg.LoginGraceTime,
 		Clock:          cfg.Clock,
 		Log:            cfg.Log,
-	})
-	if err != nil {
+	}
+	if cfg.PAM.Authenticate {
+		srvConfig.SecondFactor = s.secondFactor
+	}
+	var err error
+	if s.srv, err = srv.New(srvConfig); err != nil {
 		return nil, trace.Wrap(err)
 	}
 	return s, nil
@@ -241,22 +259,25 @@ type connection struct {
 	// sessions counts the session channels, and those processes that have
 	// outlived theirs.
 	sessions atomic.Int32
+	// lastActive is when something was sent last, in ns since 1970; see active.
+	lastActive atomic.Int64
+	// channels are the open session channels.
+	channelsMu sync.Mutex
+	channels   map[*channel]struct{}
 }
 
 func (s *Server) handle(ctx context.Context, conn *srv.Conn) {
-	c := &connection{
-		Conn:   conn,
-		server: s,
-		log: s.log.WithFields(logrus.Fields{
-			"login": conn.Identity.Login,
-			"user":  conn.Identity.TeleportUser,
-			"addr":  conn.RemoteAddr().String(),
-		}),
+	l, ok := conn.SecondFactor.(*login)
+	if !ok {
+		l = newLogin(s, conn.Identity, conn.RemoteAddr(), conn.LocalAddr())
 	}
-	c.login = newLogin(c)
+	c := &connection{Conn: conn, server: s, log: l.log, login: l, channels: make(map[*channel]struct{})}
 	c.forwarding = newForwarding(c)
+	l.adopt(c)
 	c.spawn(c.serveRequests)
 	defer c.keepAlive()()
+	defer c.endIdle()()
+	defer c.endExpired()()
 	for channel := range conn.Channels {
 		c.open(channel)
 	}
@@ -284,6 +305,7 @@ func (c *connection) survive() {
 
 // open answers the client's wish for a channel.
 func (c *connection) open(channel ssh.NewChannel) {
+	c.active()
 	refuse := func(reason ssh.RejectionReason, text string) { _ = channel.Reject(reason, text) }
 	switch channel.ChannelType() {
 	case "session":

@@ -21,10 +21,15 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"teleport-auditd/lib/srv/books"
 )
 
 // Default search paths, as OpenSSH and login(1) have them.
 const (
+	// sshrcFile is there for tests of existence: teleport-user runs it.
+	sshrcFile = "/etc/ssh/sshrc"
+
 	userPath = "/usr/local/bin:/usr/bin:/bin:/usr/games"
 	rootPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 )
@@ -61,20 +66,74 @@ func (l *login) start(m *Start, term *terminal) {
 	text, tty := "", ""
 	if term != nil {
 		tty = term.name
+		last := l.enter(tty)
 		if m.Program == Shell && !l.isHushed() {
-			text = l.takeText()
+			text = l.takeText() + last.String()
+			if !l.request.PAM.Enabled {
+				text += messageOfTheDay(motdFile)
+			}
 		}
 	}
 	pid, note, err := l.fork(m, term, theirs)
 	if err != nil {
+		l.leave(tty)
 		_ = l.send(&Failed{ID: m.ID, Text: fmt.Sprintf("%s: %s", printable(l.program(m)), reason(err))})
 		return
 	}
 	l.channels[m.ID] = pid
 	l.leaders[pid] = true
+	if tty != "" {
+		l.ttys[pid] = tty
+	}
 	if err := l.send(&Started{ID: m.ID, PID: uint32(pid), TTY: tty, Text: text + note}, ours...); err != nil {
 		// Nobody will ever read from it.
 		_ = unix.Kill(pid, unix.SIGKILL)
+	}
+}
+
+// enter enters a process with a terminal in the host's books, before it begins
+// to look there, and returns the user's login before.
+func (l *login) enter(tty string) (last books.LastLogin) {
+	if !l.root {
+		return last
+	}
+	l.keepBooks(func(host books.Books) (err error) {
+		last, err = host.Login(books.Entry{
+			User: l.request.Account.Name,
+			UID:  l.request.Account.UID,
+			Line: tty,
+			Addr: l.request.ClientAddr,
+			PID:  os.Getpid(),
+			Time: time.Now(),
+		})
+		return err
+	})
+	return last
+}
+
+// leave enters the end of what enter has entered. An empty tty is none.
+func (l *login) leave(tty string) {
+	if !l.root || tty == "" {
+		return
+	}
+	l.keepBooks(func(host books.Books) error {
+		return host.Logout(books.Entry{Line: tty, PID: os.Getpid(), Time: time.Now()})
+	})
+}
+
+// keepBooks calls f without the limit of file sizes that PAM may have set for the
+// user (pam_limits), which is none of the host's books. Root may lift it, but not
+// in every container.
+func (l *login) keepBooks(f func(books.Books) error) {
+	var own unix.Rlimit
+	free := unix.Rlimit{Cur: unix.RLIM_INFINITY, Max: unix.RLIM_INFINITY}
+	if unix.Getrlimit(unix.RLIMIT_FSIZE, &own) == nil && own != free && unix.Setrlimit(unix.RLIMIT_FSIZE, &free) == nil {
+		defer func() { _ = unix.Setrlimit(unix.RLIMIT_FSIZE, &own) }()
+	}
+	// A book that cannot be written to is told of once.
+	if err := f(books.Host()); err != nil && !l.booksTold {
+		l.booksTold = true
+		l.note(fmt.Sprintf("the host's books of logins are not complete: %v", err))
 	}
 }
 
@@ -180,7 +239,14 @@ func (l *login) fork(m *Start, term *terminal, files []int) (pid int, note strin
 			return 0, "", err
 		}
 	}
-	pid, err = syscall.ForkExec(l.program(m), l.arguments(m), attr)
+	program, arguments := l.program(m), l.arguments(m)
+	if before := l.before(m); before != nil {
+		// It reads and runs the user's files as the user, and then becomes the
+		// program.
+		arguments = append(append(append([]string{path.Base(l.request.UserProgram)}, before...), program), arguments...)
+		program = l.request.UserProgram
+	}
+	pid, err = syscall.ForkExec(program, arguments, attr)
 	// This process must not keep the user's file systems busy.
 	return pid, note, errors.Join(err, unix.Chdir("/"))
 }
@@ -211,6 +277,37 @@ func (l *login) arguments(m *Start) []string {
 	return []string{name, "-c", m.Command}
 }
 
+// before returns the arguments of teleport-user for what is to be done before the
+// program runs (lib/srv/prepare), nil where that is nothing: most users have none
+// of the files, and where they are not permitted nobody looks for them.
+func (l *login) before(m *Start) []string {
+	r := l.request
+	if m.Program == Forward || !r.UserEnvironment && !r.UserRC && !r.SystemRC {
+		return nil
+	}
+	exists := func(file string) bool {
+		return l.asUser(func() error {
+			var stat unix.Stat_t
+			return unix.Stat(file, &stat)
+		}) == nil
+	}
+	var words []string
+	if r.UserEnvironment && exists(r.Account.Home+"/.ssh/environment") {
+		words = append(words, "-e")
+	}
+	switch {
+	// As with sshd, whose own file is for files too.
+	case r.UserRC && m.Program != Files && exists(r.Account.Home+"/.ssh/rc"):
+		words = append(words, "-r")
+	case r.SystemRC && exists(sshrcFile):
+		words = append(words, "-s")
+	}
+	if words == nil {
+		return nil
+	}
+	return append(append([]string{"prepare"}, words...), "--")
+}
+
 // quoteForShell makes one word of a path. What needs no quotes gets none, since
 // shells that let only some programs run compare words.
 func quoteForShell(s string) string {
@@ -226,8 +323,8 @@ func quoteForShell(s string) string {
 }
 
 // environment returns what the process starts with. Later values win: the
-// client's, then ours, then PAM's, then what names the login, which nobody may
-// change.
+// client's, then ours, then PAM's or, without PAM, the host's, then what names the
+// login, which nobody may change.
 func (l *login) environment(m *Start, term *terminal) []string {
 	r := l.request
 	values := make(map[string]string)
@@ -283,7 +380,10 @@ func (l *login) environment(m *Start, term *terminal) []string {
 		set("TERM", term.term)
 	}
 	own("SSH_TTY", tty)
-	own("SSH_AUTH_SOCK", m.AgentSocket)
+	// Without agent forwarding it may be that of an agent of PAM's.
+	if m.AgentSocket != "" {
+		set("SSH_AUTH_SOCK", m.AgentSocket)
+	}
 	own("SSH_TELEPORT_USER", r.TeleportUser)
 	own("SSH_TELEPORT_HOST_UUID", r.HostUUID)
 	own("SSH_TELEPORT_CLUSTER_NAME", r.ClusterName)
@@ -420,6 +520,8 @@ func (l *login) reap() (left bool) {
 			}
 			delete(l.channels, id)
 			l.leaders[pid] = false
+			l.leave(l.ttys[pid])
+			delete(l.ttys, pid)
 			m := &Exited{ID: id, Status: uint32(status.ExitStatus())}
 			if status.Signaled() {
 				m = &Exited{ID: id, Signal: signalName(status.Signal()), CoreDumped: status.CoreDump()}

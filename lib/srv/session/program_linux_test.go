@@ -770,7 +770,7 @@ func TestBeginning(t *testing.T) {
 			d.send(loginOf(self))
 			require.NoError(d.t, d.conn.CloseWrite())
 		}, 0},
-		{"a process without a login", func(d *daemon) { d.send(&Start{}, &Start{}) }, 1},
+		{"a process without a login", func(d *daemon) { d.send(&Start{}) }, 1},
 		{"garbage", func(d *daemon) {
 			_, err := d.conn.Write([]byte{version, 99})
 			require.NoError(d.t, err)
@@ -925,14 +925,19 @@ func TestPAM(t *testing.T) {
 
 	d := startProgram(t)
 	d.send(login, &Start{ID: 1, PTY: &PTY{Term: "xterm"}, Command: "ulimit -n; echo $EDITOR $SSH_TELEPORT_USER $TELEPORT_USERNAME $TELEPORT_LOGIN $TELEPORT_ROLES; exec sleep 1000"})
-	require.Equal(t, "welcome "+u.Name+"\nBe careful.\n", d.started(1).Text)
+	require.Empty(t, d.started(1).Text, "a command's output is not mixed with PAM's text")
 	want := "99\r\nvi alice alice " + u.Name + " access auditor\r\n"
 	got := make([]byte, len(want))
 	_, err := io.ReadFull(d.files[1][0], got)
 	require.NoError(t, err)
 	require.Equal(t, want, string(got))
 	require.Equal(t, "123\n", d.run(2, "ulimit -H -n"))
-	require.Empty(t, d.started(2).Text, "what was said once is not said again")
+	require.Empty(t, d.started(2).Text)
+	for id := uint32(3); id < 5; id++ {
+		d.send(&Start{ID: id, Program: Shell, PTY: &PTY{Term: "xterm"}})
+	}
+	require.True(t, strings.HasPrefix(d.started(3).Text, "welcome "+u.Name+"\nBe careful.\n"), "a shell sees it: %q", d.started(3).Text)
+	require.NotContains(t, d.started(4).Text, "welcome", "what was said once is not said again")
 	tty := await(d, func(*LoggedIn) bool { return true }).TTY
 	require.Zero(t, d.end())
 	require.True(t, d.isEnded())

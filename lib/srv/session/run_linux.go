@@ -29,6 +29,7 @@ import (
 
 	"teleport-auditd/lib/auditd"
 	"teleport-auditd/lib/pam"
+	"teleport-auditd/lib/srv/books"
 )
 
 const (
@@ -43,6 +44,10 @@ const (
 	nologinFile = "/etc/nologin"
 	// unrecordable is what a user hears where teleport.auditd.mode is required.
 	unrecordable = "This login cannot be recorded, and the host requires that it is.\n"
+	// passwordExpired is what a user hears whose password must be changed, where
+	// PAM asks nobody.
+	passwordExpired = "Your password has expired and must be changed. Logging in by certificate, this host asks for none:\n" +
+		"change it on the console, or ask the administrator for ssh_service.pam.use_pam_auth.\n"
 	// ttyNone is PAM_TTY where there is no terminal. PAM modules know this word
 	// from OpenSSH.
 	ttyNone = "ssh"
@@ -58,12 +63,15 @@ type login struct {
 
 	request *Login
 	root    bool
-	emitter auditd.Emitter
-	mode    auditd.Mode
-	pam     *pam.Transaction
-	pamEnv  []string
-	groups  []uint32
-	tty     string
+	// prepared says that prepare was called.
+	prepared bool
+	emitter  auditd.Emitter
+	mode     auditd.Mode
+	pam      *pam.Transaction
+	// pamEnv is what PAM sets, or, without PAM, the host's own file.
+	pamEnv []string
+	groups []uint32
+	tty    string
 	// reserved is the terminal that the login's records name, until its process
 	// starts: forwarding came first.
 	reserved *terminal
@@ -75,6 +83,10 @@ type login struct {
 	// leaders are the pids of all processes that were ever started here, with
 	// whether they still run. Each leads a session (setsid(2)) of its own.
 	leaders map[int]bool
+	// ttys are the terminals of the processes in channels, by pid.
+	ttys map[int]string
+	// booksTold says that the daemon knows that the host's books are not complete.
+	booksTold bool
 }
 
 // Run is teleport-session. The caller has locked the main goroutine to the main
@@ -93,6 +105,7 @@ func Run() int {
 		root:     os.Geteuid() == 0,
 		channels: make(map[uint32]int),
 		leaders:  make(map[int]bool),
+		ttys:     make(map[int]string),
 	}
 	if err := l.run(); err != nil {
 		l.note(err.Error())
@@ -117,16 +130,23 @@ func (l *login) run() error {
 	if err != nil || first == nil {
 		return err
 	}
+	var ok bool
+	if l.request, ok = first.(*Login); !ok {
+		return errMalformed
+	}
+	if l.request.PAM.Authenticate {
+		if refusal := l.authenticate(); refusal != nil {
+			return l.refuseAttempt(refusal)
+		}
+		trimMemory()
+	}
 	second, err := l.next()
 	if err != nil || second == nil {
-		return err
+		return errors.Join(err, l.abandon())
 	}
-	var ok, okStart bool
-	var start *Start
-	l.request, ok = first.(*Login)
-	start, okStart = second.(*Start)
-	if !ok || !okStart {
-		return errMalformed
+	start, ok := second.(*Start)
+	if !ok {
+		return errors.Join(errMalformed, l.abandon())
 	}
 
 	term, refusal := l.logIn(start)
@@ -162,18 +182,11 @@ func (l *login) logIn(start *Start) (*terminal, *refusal) {
 		l.emitter = auditd.Discard{}
 		return nil, &refusal{reason: "internal-error", err: err}
 	}
-	if !l.root && r.Account.UID != uint32(os.Geteuid()) {
-		return nil, &refusal{
-			reason: "not-root",
-			text:   "This node runs without root and cannot switch users.\n",
-			err:    fmt.Errorf("teleport runs without root and cannot become %q", r.Account.Name),
-		}
+	if refusal := l.prepare(); refusal != nil {
+		return nil, refusal
 	}
-	// With PAM the stack decides (pam_nologin).
-	if !r.PAM.Enabled && r.Account.UID != 0 {
-		if text, closed := hostClosed(nologinFile); closed {
-			return nil, &refusal{reason: "nologin", text: text, err: errors.New("the host is closed to all but root: " + nologinFile)}
-		}
+	if !r.PAM.Enabled {
+		l.pamEnv = hostEnvironment(environmentFile)
 	}
 	var term *terminal
 	if start.PTY != nil {
@@ -182,13 +195,6 @@ func (l *login) logIn(start *Start) (*terminal, *refusal) {
 		}
 		l.tty = term.name
 	}
-	if err := restoreFileLimit(); err != nil {
-		l.note(err.Error())
-	}
-	if err := freshKeyring(); err != nil {
-		return term, &refusal{reason: "internal-error", err: err}
-	}
-	l.freshAudit()
 	if l.root {
 		// The modules that add groups (pam_group) add to these.
 		if err := setGroups(r.Account.Groups); err != nil {
@@ -225,6 +231,37 @@ func (l *login) logIn(start *Start) (*terminal, *refusal) {
 		ses = auditd.UnsetLoginUID
 	}
 	return term, l.sent(&LoggedIn{AuditSession: ses, Fresh: fresh && ses != auditd.UnsetLoginUID, TTY: l.tty})
+}
+
+// prepare checks whether there can be a login, and leaves behind what this
+// process has of the daemon, before any PAM module sees it.
+func (l *login) prepare() *refusal {
+	if l.prepared {
+		return nil
+	}
+	l.prepared = true
+	r := l.request
+	if !l.root && r.Account.UID != uint32(os.Geteuid()) {
+		return &refusal{
+			reason: "not-root",
+			text:   "This node runs without root and cannot switch users.\n",
+			err:    fmt.Errorf("teleport runs without root and cannot become %q", r.Account.Name),
+		}
+	}
+	// With PAM the stack decides (pam_nologin).
+	if !r.PAM.Enabled && r.Account.UID != 0 {
+		if text, closed := hostClosed(nologinFile); closed {
+			return &refusal{reason: "nologin", text: text, err: errors.New("the host is closed to all but root: " + nologinFile)}
+		}
+	}
+	if err := restoreFileLimit(); err != nil {
+		l.note(err.Error())
+	}
+	if err := freshKeyring(); err != nil {
+		return &refusal{reason: "internal-error", err: err}
+	}
+	l.freshAudit()
+	return nil
 }
 
 // hostClosed tells whether the administrator has closed the host to everybody
@@ -297,32 +334,52 @@ func (l *login) setLoginUID() (fresh bool, err error) {
 	return err == nil, err
 }
 
+// authorize asks PAM for the account, unless authenticate has, and for the
+// credentials.
 func (l *login) authorize() error {
-	r := l.request
-	tty := l.tty
-	if tty == "" {
-		tty = ttyNone
+	defer theirFaults()()
+	if l.pam == nil {
+		if err := l.startPAM(); err != nil {
+			return err
+		}
+		if err := l.pam.CheckAccount(); err != nil {
+			return err
+		}
+	} else if l.tty != "" {
+		if err := l.pam.SetTTY(l.tty); err != nil {
+			return err
+		}
 	}
-	var err error
-	l.pam, err = pam.Start(pam.Config{
+	return l.pam.Establish()
+}
+
+func (l *login) startPAM() error {
+	r := l.request
+	cfg := pam.Config{
 		Service: r.PAM.Service,
 		User:    r.Account.Name,
 		RHost:   addressOf(r.ClientAddr),
-		TTY:     tty,
-		Env: []string{
+		TTY:     l.tty,
+		Env: append([]string{
 			"TELEPORT_USERNAME=" + r.TeleportUser,
 			"TELEPORT_LOGIN=" + r.Account.Name,
 			"TELEPORT_ROLES=" + strings.Join(r.Roles, " "),
-		},
+		}, r.PAM.Env...),
 		Text: l.addText,
-	})
-	if err != nil {
-		return err
 	}
-	return l.pam.Authorize()
+	if cfg.TTY == "" {
+		cfg.TTY = ttyNone
+	}
+	if r.PAM.Authenticate {
+		cfg.Prompt = l.prompt
+	}
+	var err error
+	l.pam, err = pam.Start(cfg)
+	return err
 }
 
 func (l *login) openSession() error {
+	defer theirFaults()()
 	if err := l.pam.OpenSession(); err != nil {
 		return err
 	}
@@ -332,6 +389,9 @@ func (l *login) openSession() error {
 }
 
 func (l *login) pamRefusal(err error) *refusal {
+	if errors.Is(err, pam.ErrPasswordExpired) {
+		return &refusal{reason: "pam-password-expired", text: l.takeText() + passwordExpired, err: err}
+	}
 	reason := "pam"
 	if e, ok := errors.AsType[*pam.Error](err); ok {
 		reason = "pam-" + string(e.Stage)
@@ -341,6 +401,11 @@ func (l *login) pamRefusal(err error) *refusal {
 
 // refuse tells the audit system and the daemon why nobody has logged in.
 func (l *login) refuse(r *refusal) error {
+	if l.root {
+		l.keepBooks(func(host books.Books) error {
+			return host.Failed(books.Entry{User: l.request.Account.Name, Addr: l.request.ClientAddr, PID: os.Getpid(), Time: time.Now()})
+		})
+	}
 	// The daemon was told of a record that was not written.
 	_ = l.emit(auditd.AuditUserLogin, auditd.Failed, r.reason)
 	_ = l.emit(auditd.AuditUserErr, auditd.Failed, r.reason)
@@ -352,6 +417,7 @@ func (l *login) closePAM() error {
 	if l.pam == nil {
 		return nil
 	}
+	defer theirFaults()()
 	return l.pam.Close()
 }
 
@@ -420,6 +486,10 @@ func (l *login) serve() error {
 func (l *login) end() error {
 	l.reserved.close()
 	err := l.endProcesses()
+	for _, tty := range l.ttys {
+		// Its process did not end.
+		l.leave(tty)
+	}
 	// The daemon was told of a record that was not written.
 	_ = l.emit(auditd.AuditUserEnd, auditd.Success, "")
 	err = errors.Join(err, ignoreGone(l.send(&Ended{})))

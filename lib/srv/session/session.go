@@ -16,8 +16,16 @@
 //	(closes its end)         ---->  ends the processes, USER_END, PAM
 //	                         <----  Ended, and exits
 //
-// or, where the login is refused, Refused in place of LoggedIn. A daemon that
-// dies closes its end as well. The request of the login travels in the socket
+// or, where the login is refused, Refused in place of LoggedIn. Where PAM is to
+// authenticate the person (PAM.Authenticate), teleport-session starts before that:
+//
+//	Login                    ---->  PAM's auth and account
+//	                         <----  Prompt, for each question
+//	Answer                   ---->
+//	                         <----  Authenticated, or Refused
+//	Start 1                  ---->  as above, or nothing: the client has left
+//
+// A daemon that dies closes its end as well. The request of the login travels in the socket
 // alone, never in arguments or environment, which others can read.
 //
 // The descriptors of Started are the daemon's: the terminal's master, or the
@@ -63,6 +71,9 @@ const (
 	kindExited
 	kindNote
 	kindEnded
+	kindPrompt
+	kindAnswer
+	kindAuthenticated
 )
 
 // Message is one of the types below.
@@ -85,6 +96,11 @@ type Account struct {
 type PAM struct {
 	Enabled bool
 	Service string
+	// Authenticate runs the auth and account stacks at once, before the first
+	// Start, and has the person asked what they want to know.
+	Authenticate bool
+	// Env holds NAME=value pairs for the modules, checked by the daemon.
+	Env []string
 }
 
 // Login says whose login this is. It is the first message.
@@ -104,6 +120,10 @@ type Login struct {
 	// UserProgram is the absolute path of teleport-user, which serves files and
 	// forwarding as the user.
 	UserProgram string
+	// UserEnvironment reads ~/.ssh/environment, UserRC runs ~/.ssh/rc, and
+	// SystemRC runs /etc/ssh/sshrc where ~/.ssh/rc is not run, before each
+	// process (sshd(8)).
+	UserEnvironment, UserRC, SystemRC bool
 }
 
 // PTY is the terminal that a channel asked for.
@@ -175,6 +195,8 @@ type LoggedIn struct {
 type Refused struct {
 	// Reason is for the log, Text for the user.
 	Reason, Text string
+	// Word is Reason as the audit record has it, where it is not Recorded.
+	Word string
 	// Recorded says that teleport-session has told the audit system.
 	Recorded bool
 }
@@ -211,6 +233,25 @@ type Note struct {
 	Text       string
 }
 
+// Prompt is a question of PAM's. The daemon sends an Answer.
+type Prompt struct {
+	// Echo says that the answer may be seen while it is typed.
+	Echo bool
+	// Instruction is what PAM had to say before, Text the question.
+	Instruction, Text string
+}
+
+// Answer is the person's. It may hold any bytes.
+type Answer struct {
+	// OK says that there is one.
+	OK   bool
+	Text string
+}
+
+// Authenticated says that PAM's auth and account stacks agreed. Text is for the
+// user.
+type Authenticated struct{ Text string }
+
 // Ended says that the end of the login has been told to the audit system.
 type Ended struct{}
 
@@ -224,6 +265,10 @@ func (*Failed) kind() kind   { return kindFailed }
 func (*Exited) kind() kind   { return kindExited }
 func (*Note) kind() kind     { return kindNote }
 func (*Ended) kind() kind    { return kindEnded }
+
+func (*Prompt) kind() kind        { return kindPrompt }
+func (*Answer) kind() kind        { return kindAnswer }
+func (*Authenticated) kind() kind { return kindAuthenticated }
 
 func (m *Login) code(c *wire.Coder) {
 	c.String(&m.Account.Name)
@@ -240,9 +285,14 @@ func (m *Login) code(c *wire.Coder) {
 	c.String(&m.ClusterName)
 	c.Bool(&m.PAM.Enabled)
 	c.String(&m.PAM.Service)
+	c.Bool(&m.PAM.Authenticate)
+	wire.List(c, &m.PAM.Env, (*wire.Coder).String)
 	c.String(&m.AuditMode)
 	c.Bool(&m.KeepDetached)
 	c.String(&m.UserProgram)
+	c.Bool(&m.UserEnvironment)
+	c.Bool(&m.UserRC)
+	c.Bool(&m.SystemRC)
 }
 
 func (m *Start) code(c *wire.Coder) {
@@ -283,6 +333,7 @@ func (m *LoggedIn) code(c *wire.Coder) {
 func (m *Refused) code(c *wire.Coder) {
 	c.String(&m.Reason)
 	c.String(&m.Text)
+	c.String(&m.Word)
 	c.Bool(&m.Recorded)
 }
 
@@ -311,6 +362,21 @@ func (m *Note) code(c *wire.Coder) {
 }
 
 func (m *Ended) code(*wire.Coder) {}
+
+func (m *Prompt) code(c *wire.Coder) {
+	c.Bool(&m.Echo)
+	c.String(&m.Instruction)
+	c.String(&m.Text)
+}
+
+func (m *Answer) code(c *wire.Coder) {
+	c.Bool(&m.OK)
+	c.String(&m.Text)
+}
+
+func (m *Authenticated) code(c *wire.Coder) {
+	c.String(&m.Text)
+}
 
 // Encode returns the message as it is sent. The error says that it is larger
 // than MaxMessage.
@@ -358,6 +424,12 @@ func Decode(b []byte) (Message, error) {
 		m = new(Note)
 	case kindEnded:
 		m = new(Ended)
+	case kindPrompt:
+		m = new(Prompt)
+	case kindAnswer:
+		m = new(Answer)
+	case kindAuthenticated:
+		m = new(Authenticated)
 	default:
 		return nil, errMalformed
 	}

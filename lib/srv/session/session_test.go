@@ -24,8 +24,8 @@ var messages = []Message{
 		TeleportUser: "alice \x00 \xff \"", Roles: []string{"access", "", "editor"},
 		ClientAddr: "192.0.2.7:50122", ServerAddr: "[2001:db8::1%eth0]:3022",
 		HostUUID: "f00f", ClusterName: "example.com",
-		PAM: PAM{Enabled: true, Service: "sshd"}, AuditMode: "required", KeepDetached: true,
-		UserProgram: "/usr/local/bin/teleport-user",
+		PAM: PAM{Enabled: true, Service: "sshd", Authenticate: true, Env: []string{"TEAM=db"}}, AuditMode: "required", KeepDetached: true,
+		UserProgram: "/usr/local/bin/teleport-user", UserEnvironment: true, UserRC: true, SystemRC: true,
 	},
 	&Login{},
 	&Start{ID: 1, Command: "ls -l", Env: []string{"LANG=C", "="}},
@@ -35,7 +35,12 @@ var messages = []Message{
 	&Start{Program: Shell, PTY: &PTY{Term: "xterm", Columns: 80, Rows: 24, Width: 640, Height: math.MaxUint32, Modes: []byte{53, 0, 0, 0, 1, 0}}},
 	&Signal{ID: 7, Name: "TERM"},
 	&LoggedIn{AuditSession: 42, Fresh: true, TTY: "/dev/pts/3"},
-	&Refused{Reason: "pam", Text: "Go away.\n", Recorded: true},
+	&Refused{Reason: "PAM said no", Word: "pam", Text: "Go away.\n", Recorded: true},
+	&Prompt{Echo: true, Instruction: "Hello.\n", Text: "Code: "},
+	&Prompt{},
+	&Answer{OK: true, Text: "12\x0034"},
+	&Answer{},
+	&Authenticated{Text: "Welcome.\n"},
 	&Started{ID: 2, PID: 4194304, TTY: "/dev/pts/1", Text: "hello"},
 	&Failed{ID: 3, Text: "no such file"},
 	&Exited{ID: 4, Status: 255},
@@ -62,18 +67,19 @@ func TestRoundTrip(t *testing.T) {
 }
 
 func TestMalformed(t *testing.T) {
+	_, err := Decode(nil)
+	require.ErrorIs(t, err, errMalformed)
 	for name, b := range map[string]string{
-		"nothing":                    "",
-		"version alone":              "\x01",
-		"kind zero":                  "\x01\x00",
-		"kind unknown":               "\x01\xff",
-		"string beyond the end":      "\x01\x07\x01\xff\xff\xff\xff\x0f",
-		"number above 32 bits":       "\x01\x06\xff\xff\xff\xff\x1f\x00\x00\x00",
-		"number without an end":      "\x01\x06\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff",
-		"switch that is neither":     "\x01\x09\x02\x00",
-		"list of four thousand mega": "\x01\x02\x00\x00\x00\xff\xff\xff\xff\x0f",
+		"version alone":              "",
+		"kind zero":                  "\x00",
+		"kind unknown":               "\xff",
+		"string beyond the end":      string(rune(kindFailed)) + "\x01\xff\xff\xff\xff\x0f",
+		"number above 32 bits":       string(rune(kindStarted)) + "\xff\xff\xff\xff\x1f\x00\x00\x00\x00",
+		"number without an end":      string(rune(kindStarted)) + "\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff",
+		"switch that is neither":     string(rune(kindNote)) + "\x02\x00",
+		"list of four thousand mega": string(rune(kindStart)) + "\x00\x00\x00\x00\xff\xff\xff\xff\x0f",
 	} {
-		_, err := Decode([]byte(b))
+		_, err := Decode(append([]byte{version}, b...))
 		require.ErrorIs(t, err, errMalformed, name)
 	}
 }

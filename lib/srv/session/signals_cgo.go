@@ -30,6 +30,10 @@ static void wake(int sig) {
 	errno = saved;
 }
 
+// What is written past a limit of file sizes that PAM has set for the user fails
+// then, and does not kill.
+static void nothing(int sig) { (void)sig; }
+
 // SA_ONSTACK, since Go's threads have small stacks (os/signal, "Go programs that
 // use cgo").
 static int watch(int fd) {
@@ -40,7 +44,26 @@ static int watch(int fd) {
 	for (unsigned i = 0; i < sizeof signals / sizeof *signals; i++)
 		if (sigaction(signals[i], &action, 0) != 0)
 			return errno;
+	action.sa_handler = nothing;
+	if (sigaction(SIGXFSZ, &action, 0) != 0)
+		return errno;
+	// C's abort() is a module's or the C library's. Go would print a page about
+	// its goroutines and end with an exit status; so it is a signal like any.
+	signal(SIGABRT, SIG_DFL);
 	return 0;
+}
+
+static const int faults[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL};
+static struct sigaction gos[sizeof faults / sizeof *faults];
+
+// The same for what else a module may do wrong, while it runs: Go needs these.
+static void their_faults(int theirs) {
+	struct sigaction action = {.sa_handler = SIG_DFL};
+	for (unsigned i = 0; i < sizeof faults / sizeof *faults; i++)
+		if (theirs)
+			sigaction(faults[i], &action, &gos[i]);
+		else
+			sigaction(faults[i], &gos[i], 0);
 }
 
 static int terminated(void) { return terminate; }
@@ -115,6 +138,14 @@ func killGroupAs(uid uint32, group int, sig syscall.Signal) error {
 		return fmt.Errorf("starting a process to send a signal: %w", syscall.Errno(errno))
 	}
 	return nil
+}
+
+// theirFaults lets a fault in a PAM module end this process by its signal, which
+// the daemon puts into its log, and not by pages about goroutines that are not to
+// blame. The module's calls stand between it and what it returns.
+func theirFaults() (over func()) {
+	C.their_faults(1)
+	return func() { C.their_faults(0) }
 }
 
 // trimMemory gives back what PAM's modules have left: each idle login keeps it

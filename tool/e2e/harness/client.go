@@ -22,8 +22,9 @@ import (
 // Client is OpenSSH's client with a configuration of its own: nothing of the
 // user's or the host's is read.
 type Client struct {
-	// Config is the configuration file's path. Its hosts are node, proxy, and
-	// byname, the node by its name as the proxy knows it (with -J LOGIN@proxy).
+	// Config is the configuration file's path. A daemon's hosts are node, proxy,
+	// and byname, the node by its name as the proxy knows it (with -J
+	// LOGIN@proxy).
 	Config string
 
 	t testing.TB
@@ -33,24 +34,47 @@ type Client struct {
 // path; empty offers none.
 func NewClient(t testing.TB, d *Daemon, identity string) *Client {
 	t.Helper()
+	var hosts []clientHost
+	if d.NodeAddr != "" {
+		hosts = append(hosts, clientHost{"node", d.NodeAddr, d.NodeName, ""}, clientHost{"byname", d.NodeAddr, d.NodeName, d.NodeName})
+	}
+	if d.ProxyAddr != "" {
+		hosts = append(hosts, clientHost{"proxy", d.ProxyAddr, d.NodeName, ""})
+	}
+	return newClient(t, hosts, d.KnownHosts(), identity)
+}
+
+// NewSSHDClient makes a client for a test's sshd, alike in all else. Its host is
+// sshd.
+func NewSSHDClient(t testing.TB, s *SSHD, identity string) *Client {
+	t.Helper()
+	return newClient(t, []clientHost{{"sshd", s.Addr, "", ""}}, s.KnownHosts(t), identity)
+}
+
+// clientHost is one host of the configuration. The key is looked up by the
+// alias where there is one; name is dialled in the address's place.
+type clientHost struct{ host, addr, alias, name string }
+
+func newClient(t testing.TB, hosts []clientHost, knownHosts, identity string) *Client {
+	t.Helper()
 	NeedPrograms(t, "ssh")
 	dir := OpenDir(t)
 	known := filepath.Join(dir, "known_hosts")
-	if err := os.WriteFile(known, []byte(d.KnownHosts()), 0o644); err != nil {
+	if err := os.WriteFile(known, []byte(knownHosts), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	var b strings.Builder
-	for name, addr := range map[string]string{"node": d.NodeAddr, "proxy": d.ProxyAddr} {
-		if addr == "" {
-			continue
-		}
-		host, port, err := net.SplitHostPort(addr)
+	for _, h := range hosts {
+		name, port, err := net.SplitHostPort(h.addr)
 		if err != nil {
 			t.Fatal(err)
 		}
-		fmt.Fprintf(&b, "Host %s\n  HostName %s\n  Port %s\n  HostKeyAlias %s\n", name, host, port, d.NodeName)
-		if name == "node" {
-			fmt.Fprintf(&b, "Host byname\n  HostName %s\n  Port %s\n  HostKeyAlias %s\n", d.NodeName, port, d.NodeName)
+		if h.name != "" {
+			name = h.name
+		}
+		fmt.Fprintf(&b, "Host %s\n  HostName %s\n  Port %s\n", h.host, name, port)
+		if h.alias != "" {
+			fmt.Fprintf(&b, "  HostKeyAlias %s\n", h.alias)
 		}
 	}
 	b.WriteString("Host *\n  BatchMode yes\n  IdentitiesOnly yes\n  IdentityAgent none\n  PreferredAuthentications publickey\n  ConnectTimeout 20\n")

@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"os/user"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -138,4 +139,36 @@ func TestNewUser(t *testing.T) {
 	assert.Empty(t, u.Processes())
 	assert.NoDirExists(t, u.Home)
 	assert.NoFileExists(t, service)
+}
+
+// TestStartSSHD: the host's sshd lets in whom the certificate names, and asks the
+// PAM service that the test named.
+func TestStartSSHD(t *testing.T) {
+	NeedRoot(t)
+	bob := NewUser(t, UserConfig{})
+	SSHDLogin(t, bob)
+	ca := NewCA(t)
+	dir := OpenDir(t)
+	trust := ca.WriteTrust(t, dir)
+	identity := ca.Sign(t, Cert{KeyID: "alice", Logins: []string{bob.Name}}).Write(t, filepath.Join(dir, "id"))
+	for _, test := range []struct {
+		name   string
+		config SSHDConfig
+		code   int
+	}{
+		{"PAM off", SSHDConfig{Extra: "SetEnv FROM=test"}, 0},
+		{"PAM on", SSHDConfig{PAM: true, Extra: "SetEnv FROM=test"}, 0},
+		{"a service that refuses", SSHDConfig{PAM: true, Service: PAMService(t, "deny-account", dir)}, 255},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			test.config.Trust, test.config.Wrap = trust, NeedUnsetLoginUID(t)
+			s := StartSSHD(t, test.config)
+			assert.Contains(t, Output(t, "readlink", "/proc/"+strconv.Itoa(s.Pid)+"/exe"), s.Program)
+			result := NewSSHDClient(t, s, identity).Run(bob.Name+"@sshd", "echo $FROM")
+			assert.Equal(t, test.code, result.Code, "%s", result.Stderr)
+			if test.code == 0 {
+				assert.Equal(t, "test\n", result.Stdout)
+			}
+		})
+	}
 }
