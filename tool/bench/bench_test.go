@@ -37,4 +37,14 @@ func BenchmarkTeleport(b *testing.B) {
 			s.run("memory/"+name, func(s subject) { idle(s, name, startPair(s, programs, wrap, pam)) })
 		}
 	})
+	// It needs nothing of the audit system.
+	s.run("throughput", func(s subject) {
+		harness.NeedRoot(s)
+		wrap := harness.NeedUnsetLoginUID(s)
+		programs, err := harness.Build(harness.OpenDir(s))
+		if err != nil {
+			s.Fatalf("the programs do not build: %v", err)
+		}
+		throughput(s, startPair(s, programs, wrap, false))
+	})
 }

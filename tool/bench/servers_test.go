@@ -3,6 +3,7 @@
 package bench
 
 import (
+	"slices"
 	"strings"
 	"time"
 
@@ -17,6 +18,9 @@ type server struct {
 	pid  int
 	// programs are the paths of what serves logins.
 	programs []string
+	// client is OpenSSH's, for this server, and target whom it logs in as.
+	client *harness.Client
+	target string
 }
 
 // pair is our daemon and the host's sshd, which let the same user in by the same
@@ -48,9 +52,16 @@ func startPair(s subject, programs harness.Programs, wrap []string, pam bool) *p
 	}
 	// sshd first: where the host cannot run it, it says so.
 	sshd := harness.StartSSHD(s, harness.SSHDConfig{Trust: trust, PAM: pam, Service: pamService, Wrap: wrap})
-	p.sshd = server{addr: sshd.Addr, pid: sshd.Pid, programs: sshd.Programs}
+	key := identity.Write(s, harness.OpenDir(s)+"/id")
+	p.sshd = server{
+		addr: sshd.Addr, pid: sshd.Pid, programs: sshd.Programs,
+		client: harness.NewSSHDClient(s, sshd, key), target: p.user.Name + "@sshd",
+	}
 	daemon := harness.StartDaemon(s, config)
-	p.ours = server{addr: daemon.NodeAddr, pid: daemon.Pid, programs: []string{programs.Teleport, programs.Session}}
+	p.ours = server{
+		addr: daemon.NodeAddr, pid: daemon.Pid, programs: []string{programs.Teleport, programs.Session},
+		client: harness.NewClient(s, daemon, key), target: p.user.Name + "@node",
+	}
 	for _, side := range []server{p.ours, p.sshd} {
 		var err error
 		if !harness.Eventually(10*time.Second, func() bool {
@@ -64,9 +75,8 @@ func startPair(s subject, programs harness.Programs, wrap []string, pam bool) *p
 	return p
 }
 
-// processes lists what serves this side's logins, the daemon included, and not
-// what the users run.
-func (v server) processes() []harness.Process {
+// tree lists the processes of this side, those that the users run included.
+func (v server) tree() []harness.Process {
 	all := harness.Processes()
 	below := map[int]bool{v.pid: true}
 	for grown := true; grown; {
@@ -77,16 +87,16 @@ func (v server) processes() []harness.Process {
 			}
 		}
 	}
-	var own []harness.Process
-	for _, p := range all {
-		for _, path := range v.programs {
-			// A program that was replaced on disk is still itself.
-			if below[p.Pid] && strings.TrimSuffix(p.Exe, " (deleted)") == path {
-				own = append(own, p)
-			}
-		}
-	}
-	return own
+	return slices.DeleteFunc(all, func(p harness.Process) bool { return !below[p.Pid] })
+}
+
+// processes lists what serves this side's logins, the daemon included, and not
+// what the users run.
+func (v server) processes() []harness.Process {
+	return slices.DeleteFunc(v.tree(), func(p harness.Process) bool {
+		// A program that was replaced on disk is still itself.
+		return !slices.Contains(v.programs, strings.TrimSuffix(p.Exe, " (deleted)"))
+	})
 }
 
 // settle waits until nobody is logged in.

@@ -67,6 +67,13 @@ var keyFailed = difference{
 	},
 }
 
+var nothingTold = difference{
+	"A connection that asks for nothing is no login", "OpenSSH tells more, with PAM on",
+	"A login begins here with the first shell, command, subsystem or forwarding, as does its process; the daemon's log alone knows who was there before. " +
+		"sshd runs the PAM stack as soon as the user is known; without PAM it tells nothing either.",
+	func([]line) []line { return nil },
+}
+
 var oneSetcred = difference{
 	"One process asks PAM for credentials", bothRight,
 	"sshd's half that runs as the user asks PAM a second time, from a process of its own. Ours has one process that owns the login, and the commands are forked from it.",

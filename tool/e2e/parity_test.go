@@ -3,6 +3,8 @@
 package e2e
 
 import (
+	"io"
+	"net"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -72,6 +74,8 @@ func parityModes() []parityMode {
 			{"terminal", in("-tt"), []difference{keyFailed, oneSetcred, pamTerminal, successNamed, endTold}},
 			{"two-commands", twoCommands, []difference{keyFailed, oneSetcred, successTold, endTold}},
 			{"certificate-first", certificateFirst, []difference{oneSetcred, successTold, endTold}},
+			{"forward-only", forwardOnly, []difference{keyFailed, oneSetcred, successTold, endTold}},
+			{"nothing", nothing, []difference{keyFailed, nothingTold}},
 			{"no-such-user", out(toGhost, alice), []difference{once, unhidden("ghost"), told("", "teleportUser=alice reason=no-such-user-on-this-host"), userErr}},
 			{"wrong-principal", out(toCarol, alice), []difference{once, told("carol", "teleportUser=alice reason=login-is-not-among-the-principals"), userErr}},
 			{"expired", out(toBob, expired), []difference{once, told("bob", "teleportUser=alice reason=certificate-has-expired"), userErr}},
@@ -83,6 +87,8 @@ func parityModes() []parityMode {
 			{"terminal", in("-tt"), []difference{keyFailed, loginUID, successNamed, endTold}},
 			{"two-commands", twoCommands, []difference{keyFailed, loginUID, successTold, endTold}},
 			{"certificate-first", certificateFirst, []difference{loginUID, successTold, endTold}},
+			{"forward-only", forwardOnly, []difference{keyFailed, loginUID, successTold, endTold}},
+			{"nothing", nothing, []difference{keyFailed}},
 			{"no-such-user", out(toGhost, alice), []difference{once, unhidden("ghost"), told("", "teleportUser=alice reason=no-such-user-on-this-host"), userErr}},
 			{"wrong-principal", out(toCarol, alice), []difference{unhidden("carol"), told("carol", "teleportUser=alice reason=login-is-not-among-the-principals"), userErr}},
 			{"expired", out(toBob, expired), []difference{once, told("bob", "teleportUser=alice reason=certificate-has-expired"), userErr}},
@@ -275,20 +281,56 @@ func out(login func(*pair) string, identity func(*testing.T, *pair) string) func
 
 // twoCommands runs two commands on one connection.
 func twoCommands(t *testing.T, p *pair, c side) [][2]string {
-	socket := filepath.Join(harness.OpenDir(t), "master")
-	client, target := keyFirst(t, c.client(t, alice(t, p))), p.bob.Name+"@"+c.host
-	master := client.Command("-M", "-S", socket, "-N", target)
-	require.NoError(t, master.Start())
-	t.Cleanup(held{t, master}.end)
-	harness.WaitFor(t, waitLimit, "the ControlMaster", func() bool {
-		return client.Run("-S", socket, "-O", "check", target).Code == 0
-	})
+	client, target, socket := keyFirst(t, c.client(t, alice(t, p))), p.bob.Name+"@"+c.host, filepath.Join(harness.OpenDir(t), "master")
+	end := master(t, client, socket, target)
 	var logins [][2]string
 	for range 2 {
 		logins = append(logins, ran(t, client.Run("-S", socket, target, who)))
 	}
-	require.Zero(t, client.Run("-S", socket, "-O", "exit", target).Code)
+	end()
 	return logins
+}
+
+// master opens a connection that runs nothing, and returns what ends it.
+func master(t *testing.T, client *harness.Client, socket, target string, options ...string) (end func()) {
+	t.Helper()
+	cmd := client.Command(append([]string{"-M", "-S", socket, "-N", target}, options...)...)
+	require.NoError(t, cmd.Start())
+	t.Cleanup(held{t, cmd}.end)
+	harness.WaitFor(t, waitLimit, "the ControlMaster", func() bool {
+		return client.Run("-S", socket, "-O", "check", target).Code == 0
+	})
+	return func() { require.Zero(t, client.Run("-S", socket, "-O", "exit", target).Code) }
+}
+
+// forwardOnly runs no command, and sends one connection through.
+func forwardOnly(t *testing.T, p *pair, c side) [][2]string {
+	l, err := net.Listen("tcp4", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer l.Close()
+	go func() {
+		if conn, err := l.Accept(); err == nil {
+			_, _ = io.WriteString(conn, "hello")
+			_ = conn.Close()
+		}
+	}()
+	client, socket, entrance := keyFirst(t, c.client(t, alice(t, p))), filepath.Join(harness.OpenDir(t), "master"), harness.FreeAddr(t)
+	end := master(t, client, socket, p.bob.Name+"@"+c.host, "-L", entrance+":"+l.Addr().String())
+	conn, err := net.Dial("tcp", entrance)
+	require.NoError(t, err)
+	defer conn.Close()
+	said, err := io.ReadAll(conn)
+	require.NoError(t, err)
+	require.Equal(t, "hello", string(said))
+	end()
+	return nil
+}
+
+// nothing authenticates, asks for nothing and goes away.
+func nothing(t *testing.T, p *pair, c side) [][2]string {
+	client, socket := keyFirst(t, c.client(t, alice(t, p))), filepath.Join(harness.OpenDir(t), "master")
+	master(t, client, socket, p.bob.Name+"@"+c.host)()
+	return nil
 }
 
 // locked logs in to an account whose password is locked, with a certificate
