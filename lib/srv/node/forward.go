@@ -349,6 +349,7 @@ func (f *forwarding) accepted(conn *forward.Conn, answered <-chan struct{}, chan
 // relay carries a connection's bytes both ways until both ends have ended, or one
 // is broken.
 func (f *forwarding) relay(ch ssh.Channel, requests <-chan *ssh.Request, conn *forward.Conn) {
+	ch = f.conn.noted(ch)
 	f.mu.Lock()
 	over := f.over
 	if !over {

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/jonboulle/clockwork"
+	"golang.org/x/crypto/ssh"
 )
 
 const (
@@ -25,11 +26,38 @@ const (
 )
 
 // active notes that something is sent on a channel, either way. Whatever carries a
-// channel's data calls it.
+// channel's data calls it, or takes the channel as noted returns it.
 func (c *connection) active() {
 	if c.server.cfg.IdleTimeout > 0 {
 		c.lastActive.Store(c.server.cfg.Clock.Now().UnixNano())
 	}
+}
+
+// noted is a channel whose data is noted as activity.
+type noted struct {
+	ssh.Channel
+	conn *connection
+}
+
+// noted returns the channel, with its data noted.
+func (c *connection) noted(ch ssh.Channel) ssh.Channel {
+	if c.server.cfg.IdleTimeout <= 0 {
+		return ch
+	}
+	return noted{Channel: ch, conn: c}
+}
+
+func (n noted) Read(b []byte) (int, error) {
+	read, err := n.Channel.Read(b)
+	if read > 0 {
+		n.conn.active()
+	}
+	return read, err
+}
+
+func (n noted) Write(b []byte) (int, error) {
+	n.conn.active()
+	return n.Channel.Write(b)
 }
 
 // endIdle ends the connection when nothing was sent for as long as may be. It

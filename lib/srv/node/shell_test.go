@@ -311,6 +311,25 @@ func TestIdle(t *testing.T) {
 	}, "it ends")
 }
 
+// TestIdleForwarding: what is forwarded is use, too.
+func TestIdleForwarding(t *testing.T) {
+	t.Parallel()
+	h, clock := fakeHost(t, func(c *node.Config) { c.IdleTimeout = 10 * time.Minute })
+	client := h.login()
+	conn, err := client.Dial("tcp", echo(t, "tcp", "127.0.0.1:0").Addr().String())
+	require.NoError(t, err)
+	for range 5 {
+		_, err := io.WriteString(conn, "x\n")
+		require.NoError(t, err)
+		read(t, conn, "x\n")
+		clock.Advance(9 * time.Minute)
+	}
+	_, _, err = client.SendRequest("keepalive@openssh.com", true, nil)
+	require.NoError(t, err)
+	clock.Advance(time.Minute)
+	closes(t, client)
+}
+
 // TestIdleClientThatDoesNotRead keeps its connection for no longer than others.
 func TestIdleClientThatDoesNotRead(t *testing.T) {
 	t.Parallel()
