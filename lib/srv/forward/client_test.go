@@ -243,6 +243,9 @@ func TestListen(t *testing.T) {
 	again, err := c.Listen(soon(t), TCP, []string{"localhost"}, l.Port, take)
 	require.NoError(t, err, "a closed listener's port is free")
 	require.Equal(t, l.Port, again.Port)
+	all, err := c.Listen(soon(t), TCP, []string{"0.0.0.0", "::"}, 0, take)
+	require.NoError(t, err)
+	come("tcp4", fmt.Sprintf("127.0.0.1:%d", all.Port))
 	_, err = c.Listen(soon(t), TCP, []string{"192.0.2.1"}, 0, take)
 	require.EqualError(t, err, "Cannot assign requested address")
 
