@@ -151,7 +151,7 @@ func TestStartThatFails(t *testing.T) {
 		"no PAM service": {func(_ *testing.T, s *config.Config, _ *Config) {
 			s.SSH.PAM = config.PAM{Enabled: true, ServiceName: "no-such-service"}
 		}, `ssh_service.pam.service_name: nobody could log in: the PAM service "no-such-service" has no file in /etc/pam.d|built without PAM`},
-		"no banner": {func(_ *testing.T, s *config.Config, _ *Config) { s.SSH.Banner = "/no/such/banner" }, "reading the banner (ssh_service.banner): open /no/such/banner"},
+		"no banner": {func(_ *testing.T, s *config.Config, _ *Config) { s.SSH.Banner = "/no/such/banner" }, `reading the banner \(ssh_service.banner\): open /no/such/banner`},
 		"port in use": {func(t *testing.T, s *config.Config, _ *Config) {
 			taken, err := net.Listen("tcp", "127.0.0.1:0")
 			require.NoError(t, err)

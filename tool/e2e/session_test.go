@@ -378,9 +378,9 @@ func (s sessions) pamLimits(t *testing.T) {
 }
 
 func (s sessions) pamMessage(t *testing.T) {
-	assert.Contains(t, s.run(t, "-tt", s.target(), "true").Stdout, "a message from PAM", "the motd reaches the terminal")
-	out := s.run(t, s.target(), "echo only this")
-	assert.Equal(t, "only this\n", out.Stdout, "and no program's output")
+	assert.Contains(t, s.client.RunWith("exit\n", "-tt", s.target()).Stdout, "a message from PAM", "the motd reaches a shell's terminal")
+	assert.Equal(t, "only this\n", s.run(t, s.target(), "echo only this").Stdout, "and no command's output")
+	assert.Equal(t, "only this\r\n", s.run(t, "-tt", s.target(), "echo only this").Stdout, "with a terminal neither")
 }
 
 func (s sessions) pamEnvironment(t *testing.T) {

@@ -171,7 +171,7 @@ func (c *Client) end(err error) {
 func (c *Client) distrust(why error) {
 	c.mu.Lock()
 	over := c.err != nil
-	c.hostile = true
+	c.hostile = c.hostile || !over
 	c.mu.Unlock()
 	if !over {
 		c.cfg.Warn("The user's process that forwards has misbehaved, so this connection forwards nothing any more: %v.", why)
@@ -283,8 +283,13 @@ func (l *Listener) Close(ctx context.Context) error {
 func (c *Client) receive() {
 	for {
 		body, fds, err := seqpacket.Receive(c.socket, maxMessage+1, 1)
-		if err != nil || body == nil {
+		if err == nil && body == nil {
 			c.end(ErrGone)
+			return
+		}
+		if err != nil {
+			// Also a descriptor that cannot be used at all (O_PATH).
+			c.distrust(err)
 			return
 		}
 		m, err := decode(body)

@@ -361,6 +361,11 @@ func lookup(ctx context.Context, hosts []string) ([]netip.Addr, error) {
 		if CheckHost(host) != "" {
 			return nil, unix.EINVAL
 		}
+		// The resolver makes two addresses of "::".
+		if addr, err := netip.ParseAddr(host); err == nil {
+			addrs = append(addrs, addr)
+			continue
+		}
 		found, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
 		if err != nil {
 			return nil, err

@@ -493,6 +493,7 @@ func (s *channel) pump(to io.Writer, from *os.File) {
 	if err != nil {
 		return
 	}
+	hungUp := false
 	for {
 		var b *[largeBuffer]byte
 		var n int
@@ -510,7 +511,14 @@ func (s *channel) pump(to io.Writer, from *os.File) {
 			}
 			return true
 		})
-		// A terminal whose last user is gone answers EIO, which is its end.
+		// A terminal whose last user is gone answers EIO, which is its end. But
+		// Linux may say so before what that user wrote last, where the writing and
+		// the closing come between its own two looks: the second time is true.
+		if err == nil && errors.Is(inner, unix.EIO) && !hungUp {
+			hungUp = true
+			buffers.Put(b)
+			continue
+		}
 		if err != nil || inner != nil || n == 0 {
 			return
 		}

@@ -13,6 +13,7 @@ import (
 	"io"
 	"math"
 	"os"
+	"runtime/debug"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -35,6 +36,11 @@ const (
 	listenTimeout = 15 * time.Second
 	// dialTimeout is more than what the user's process has, which tells it better.
 	dialTimeout = forward.DialTimeout + 5*time.Second
+
+	// muchCarried is how many bytes a forwarded connection has carried after whose
+	// end memory is given back, giveBackDelay how long after.
+	muchCarried   = 1 << 20
+	giveBackDelay = 5 * time.Second
 )
 
 // errDistrusted is why a connection forwards nothing any more.
@@ -343,6 +349,7 @@ func (f *forwarding) accepted(conn *forward.Conn, answered <-chan struct{}, chan
 // relay carries a connection's bytes both ways until both ends have ended, or one
 // is broken.
 func (f *forwarding) relay(ch ssh.Channel, requests <-chan *ssh.Request, conn *forward.Conn) {
+	ch = f.conn.noted(ch)
 	f.mu.Lock()
 	over := f.over
 	if !over {
@@ -365,8 +372,10 @@ func (f *forwarding) relay(ch ssh.Channel, requests <-chan *ssh.Request, conn *f
 		conn.StopReceiving()
 	})
 	sent := make(chan struct{})
+	var given atomic.Int64
 	f.conn.spawn(func() {
-		_, err := conn.ReadFrom(ch)
+		n, err := conn.ReadFrom(ch)
+		given.Store(n)
 		if err == nil {
 			_ = conn.CloseWrite()
 		}
@@ -376,7 +385,7 @@ func (f *forwarding) relay(ch ssh.Channel, requests <-chan *ssh.Request, conn *f
 			_, _ = io.Copy(io.Discard, ch)
 		}
 	})
-	_, err := conn.WriteTo(ch)
+	received, err := conn.WriteTo(ch)
 	if err == nil {
 		_ = ch.CloseWrite()
 	}
@@ -386,6 +395,7 @@ func (f *forwarding) relay(ch ssh.Channel, requests <-chan *ssh.Request, conn *f
 	_ = ch.Close()
 	_ = conn.Close()
 	<-closed
+	f.conn.server.carried(received + given.Load())
 }
 
 // answer is what a global request is answered with, and what comes after that.
@@ -393,6 +403,19 @@ type answer struct {
 	ok      bool
 	payload []byte
 	then    func()
+}
+
+// carried hears how much a forwarded connection has carried that has ended. Much
+// data leaves much garbage, which the runtime of an idle daemon would keep for
+// minutes.
+func (s *Server) carried(n int64) {
+	if n < muchCarried || !s.givingBack.CompareAndSwap(false, true) {
+		return
+	}
+	s.cfg.Clock.AfterFunc(giveBackDelay, func() {
+		s.givingBack.Store(false)
+		debug.FreeOSMemory()
+	})
 }
 
 // request carries out a global request about forwarding, which may take a while.

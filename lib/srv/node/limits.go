@@ -7,27 +7,57 @@ package node
 import (
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/jonboulle/clockwork"
+	"golang.org/x/crypto/ssh"
 )
 
 const (
 	// expiryCheck is the longest time between two looks at the clock: one that
 	// is set, or a host that slept, moves the end of a certificate.
 	expiryCheck = time.Minute
-	// farewellTimeout bounds how long clients may take to read why their
-	// connection ends.
+	// farewellTimeout bounds how long a client may take to hear why its
+	// connection ends, and to end it.
 	farewellTimeout = 2 * time.Second
 )
 
 // active notes that something is sent on a channel, either way. Whatever carries a
-// channel's data calls it.
+// channel's data calls it, or takes the channel as noted returns it.
 func (c *connection) active() {
 	if c.server.cfg.IdleTimeout > 0 {
 		c.lastActive.Store(c.server.cfg.Clock.Now().UnixNano())
 	}
+}
+
+// noted is a channel whose data is noted as activity.
+type noted struct {
+	ssh.Channel
+	conn *connection
+}
+
+// noted returns the channel, with its data noted.
+func (c *connection) noted(ch ssh.Channel) ssh.Channel {
+	if c.server.cfg.IdleTimeout <= 0 {
+		return ch
+	}
+	return noted{Channel: ch, conn: c}
+}
+
+func (n noted) Read(b []byte) (int, error) {
+	read, err := n.Channel.Read(b)
+	if read > 0 {
+		n.conn.active()
+	}
+	return read, err
+}
+
+func (n noted) Write(b []byte) (int, error) {
+	n.conn.active()
+	return n.Channel.Write(b)
 }
 
 // endIdle ends the connection when nothing was sent for as long as may be. It
@@ -98,30 +128,36 @@ func (c *connection) watch(after time.Duration, look func() time.Duration) (stop
 	}
 }
 
-// farewell puts a line on every open session channel, and closes the connection.
-// A client that does not read delays that for a while, and no longer.
+// farewell puts a line on every open session channel, ends them, and closes the
+// connection when the client has done so itself: PuTTY shows nothing of what came
+// just before it was cut off. A client that takes its time delays that no longer
+// than farewellTimeout.
 func (c *connection) farewell(line string) {
+	defer c.Close()
 	c.channelsMu.Lock()
-	var told sync.WaitGroup
-	for s := range c.channels {
-		told.Go(func() {
-			defer c.survive()
+	open := slices.Collect(maps.Keys(c.channels))
+	c.channelsMu.Unlock()
+	if len(open) == 0 {
+		return
+	}
+	for _, s := range open {
+		c.spawn(func() {
 			_, _ = io.WriteString(s.Stderr(), s.line(line))
+			s.exitStatus(exitRefused)
+			_ = s.Close()
 		})
 	}
-	c.channelsMu.Unlock()
-	done := make(chan struct{})
+	gone := make(chan struct{})
 	go func() {
-		told.Wait()
-		close(done)
+		_ = c.Wait()
+		close(gone)
 	}()
 	timer := c.server.cfg.Clock.NewTimer(farewellTimeout)
 	defer timer.Stop()
 	select {
-	case <-done:
+	case <-gone:
 	case <-timer.Chan():
 	}
-	_ = c.Close()
 }
 
 // shortly writes 10m0s as 10m.

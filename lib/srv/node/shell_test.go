@@ -4,7 +4,10 @@ package node_test
 
 import (
 	"bytes"
+	"crypto/ed25519"
+	"crypto/rand"
 	"crypto/sha256"
+	"encoding/pem"
 	"errors"
 	"io"
 	"net"
@@ -13,6 +16,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -23,6 +27,7 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"teleport-auditd/lib/srv/node"
+	"teleport-auditd/lib/srv/session/sessiontest"
 )
 
 func TestBreak(t *testing.T) {
@@ -291,6 +296,8 @@ func TestIdle(t *testing.T) {
 	clock.Advance(time.Second)
 	require.Equal(t, "This connection was idle for 10m and ends.\n", pipes())
 	require.Equal(t, "\r\nThis connection was idle for 10m and ends.\r\n", terminal())
+	// A client that does not close it now is cut off.
+	advanceUntil(t, clock, 10*time.Second, func() bool { return isClosed(client) })
 	closes(t, client)
 	require.Empty(t, h.events.Events(), "teleport-session has recorded the end")
 
@@ -304,14 +311,35 @@ func TestIdle(t *testing.T) {
 	}, "it ends")
 }
 
+// TestIdleForwarding: what is forwarded is use, too.
+func TestIdleForwarding(t *testing.T) {
+	t.Parallel()
+	h, clock := fakeHost(t, func(c *node.Config) { c.IdleTimeout = 10 * time.Minute })
+	client := h.login()
+	conn, err := client.Dial("tcp", echo(t, "tcp", "127.0.0.1:0").Addr().String())
+	require.NoError(t, err)
+	for range 5 {
+		_, err := io.WriteString(conn, "x\n")
+		require.NoError(t, err)
+		read(t, conn, "x\n")
+		clock.Advance(9 * time.Minute)
+	}
+	_, _, err = client.SendRequest("keepalive@openssh.com", true, nil)
+	require.NoError(t, err)
+	clock.Advance(time.Minute)
+	closes(t, client)
+}
+
 // TestIdleClientThatDoesNotRead keeps its connection for no longer than others.
 func TestIdleClientThatDoesNotRead(t *testing.T) {
 	t.Parallel()
 	h, clock := fakeHost(t, func(c *node.Config) { c.IdleTimeout = 10 * time.Minute })
 	client := h.login()
 	ch, _ := raw(t, client)
-	require.True(t, ask(t, ch, "exec", text{"echo $$; yes >&2"}))
+	require.True(t, ask(t, ch, "exec", text{"echo $$; read -r line; exec yes >&2"}))
 	pid := strings.TrimSpace(read(t, ch, "\n"))
+	_, err := io.WriteString(ch, "go\n")
+	require.NoError(t, err)
 	ends := make(chan struct{})
 	go func() {
 		defer close(ends)
@@ -341,7 +369,7 @@ func TestExpired(t *testing.T) {
 		clock.Advance(time.Minute)
 	}
 	require.Equal(t, "ok\n", run(t, client, "echo ok").stdout, "it is valid")
-	advanceUntil(t, clock, 2*time.Minute, func() bool { return client.Conn == nil || isClosed(client) })
+	advanceUntil(t, clock, 2*time.Minute, func() bool { return isClosed(client) })
 	require.Equal(t, "The certificate of this login has expired, and the login ends.\n", pipes())
 	require.Equal(t, "\r\nThe certificate of this login has expired, and the login ends.\r\n", terminal())
 	closes(t, client)
@@ -533,4 +561,68 @@ func (f *frozen) Read(b []byte) (int, error) {
 		return 0, errors.New("thawed")
 	}
 	return n, err
+}
+
+// TestRekeyOpenSSH: OpenSSH's client follows when the server asks for new keys by
+// the clock, in the middle of data both ways.
+func TestRekeyOpenSSH(t *testing.T) {
+	t.Parallel()
+	if _, err := exec.LookPath("ssh"); err != nil {
+		sessiontest.Skip(t, "needs OpenSSH's client: %v", err)
+	}
+	h := newFastHost(t, func(c *node.Config) { c.RekeyInterval = 200 * time.Millisecond })
+	public, private, err := ed25519.GenerateKey(rand.Reader)
+	require.NoError(t, err)
+	key, err := ssh.NewPublicKey(public)
+	require.NoError(t, err)
+	block, err := ssh.MarshalPrivateKey(private, "")
+	require.NoError(t, err)
+	identity := filepath.Join(t.TempDir(), "id")
+	require.NoError(t, os.WriteFile(identity, pem.EncodeToMemory(block), 0o600))
+	cert := h.ca.Certificate(t, key, time.Now(), func(c *ssh.Certificate) { c.ValidPrincipals = []string{h.user.Name} })
+	require.NoError(t, os.WriteFile(identity+"-cert.pub", ssh.MarshalAuthorizedKey(cert), 0o600))
+
+	host, port, err := net.SplitHostPort(h.addr)
+	require.NoError(t, err)
+	cmd := exec.Command("ssh", "-v", "-F", "none", "-p", port, "-i", identity, "-o", "BatchMode=yes", "-o", "IdentitiesOnly=yes", "-o", "IdentityAgent=none",
+		"-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "GlobalKnownHostsFile=/dev/null", h.user.Name+"@"+host, "cat")
+	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=/nonexistent"}
+	stdin, err := cmd.StdinPipe()
+	require.NoError(t, err)
+	sent, received := sha256.New(), sha256.New()
+	var log lockedBuffer
+	cmd.Stdout, cmd.Stderr = received, &log
+	require.NoError(t, cmd.Start())
+	t.Cleanup(func() { _ = cmd.Process.Kill() })
+	block64 := bytes.Repeat([]byte("0123456789abcdef"), 4096)
+	eventually(t, func() bool {
+		for range 16 {
+			sent.Write(block64)
+			if _, err := stdin.Write(block64); err != nil {
+				return true
+			}
+		}
+		return strings.Count(log.String(), "SSH2_MSG_KEXINIT received") >= 5
+	}, "five exchanges of keys")
+	require.NoError(t, stdin.Close())
+	within(t, "ssh ends", func() { require.NoError(t, cmd.Wait(), log.String()) })
+	require.Equal(t, sent.Sum(nil), received.Sum(nil))
+	require.Empty(t, h.lines())
+}
+
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *lockedBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *lockedBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
 }
