@@ -8,7 +8,6 @@ import (
 
 	"github.com/gravitational/trace"
 	"golang.org/x/crypto/ssh"
-	"golang.org/x/sys/cpu"
 )
 
 // serverVersion is what the server calls itself before the first key exchange.
@@ -22,32 +21,10 @@ const minRSABits = 2048
 // the 1 GiB of RFC 4253, section 9.
 const rekeyBytes = 1 << 30
 
-// hasAES tells whether this CPU does AES itself, in GCM too.
-func hasAES() bool {
-	return cpu.X86.HasAES && cpu.X86.HasPCLMULQDQ || cpu.ARM64.HasAES && cpu.ARM64.HasPMULL || cpu.S390X.HasAESGCM
-}
-
-// ciphers are those that a connection may use. The client decides, and OpenSSH's
-// asks for ChaCha20 first, which costs this program twice the time of AES where
-// the CPU does AES itself: there, ChaCha20 is not offered.
-func ciphers(aes bool) []string {
-	list := []string{
-		ssh.CipherAES128GCM,
-		ssh.CipherAES256GCM,
-		ssh.CipherAES128CTR,
-		ssh.CipherAES192CTR,
-		ssh.CipherAES256CTR,
-	}
-	if !aes {
-		list = append([]string{ssh.CipherChaCha20Poly1305}, list...)
-	}
-	return list
-}
-
 // transportAlgorithms are what a connection may use, best first. There is no
 // SHA-1, no CBC and no compression. x/crypto/ssh adds strict key exchange by
 // itself.
-func transportAlgorithms() ssh.Config {
+func transportAlgorithms(ciphers []string) ssh.Config {
 	return ssh.Config{
 		KeyExchanges: []string{
 			ssh.KeyExchangeMLKEM768X25519,
@@ -57,7 +34,7 @@ func transportAlgorithms() ssh.Config {
 			ssh.KeyExchangeECDHP384,
 			ssh.KeyExchangeECDHP521,
 		},
-		Ciphers:        ciphers(hasAES()),
+		Ciphers:        ciphers,
 		RekeyThreshold: rekeyBytes,
 		MACs: []string{
 			ssh.HMACSHA256ETM,

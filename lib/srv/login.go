@@ -115,7 +115,6 @@ func (s *Server) authenticate(c *connection) *Conn {
 	defer grace.Stop()
 
 	config := &ssh.ServerConfig{
-		Config:                    transportAlgorithms(),
 		PublicKeyAuthAlgorithms:   signatureAlgorithms(),
 		ServerVersion:             serverVersion,
 		PublicKeyCallback:         l.keyOffered,
@@ -165,7 +164,9 @@ func (l *login) handshake(config *ssh.ServerConfig) (conn *Conn, err error) {
 			}
 		}
 	}()
-	serverConn, channels, requests, err := ssh.NewServerConn(l.conn, config)
+	greeted, offer := greet(l.conn, serverVersion)
+	config.Config = transportAlgorithms(ciphersFor(offer, hasAES()))
+	serverConn, channels, requests, err := ssh.NewServerConn(greeted, config)
 	if err != nil {
 		return nil, trace.Wrap(err)
 	}

@@ -970,18 +970,14 @@ func TestAlgorithms(t *testing.T) {
 		"kex-strict-s-v00@openssh.com",
 	}, offered.KexAlgos)
 	require.Equal(t, []string{"ssh-ed25519"}, offered.ServerHostKeyAlgos)
-	aes := []string{
+	require.Subset(t, []string{
+		"chacha20-poly1305@openssh.com",
 		"aes128-gcm@openssh.com",
 		"aes256-gcm@openssh.com",
 		"aes128-ctr",
 		"aes192-ctr",
 		"aes256-ctr",
-	}
-	if len(offered.CiphersClientServer) > len(aes) {
-		// This CPU has no AES of its own.
-		aes = append([]string{"chacha20-poly1305@openssh.com"}, aes...)
-	}
-	require.Equal(t, aes, offered.CiphersClientServer)
+	}, offered.CiphersClientServer)
 	require.Equal(t, offered.CiphersClientServer, offered.CiphersServerClient)
 	require.Equal(t, []string{
 		"hmac-sha2-256-etm@openssh.com",

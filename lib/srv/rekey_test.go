@@ -29,10 +29,12 @@ func TestRekey(t *testing.T) {
 	ca, hostKey := srvtest.NewAuthority(t), srvtest.NewKey(t)
 	cas := &srvtest.CAs{}
 	cas.Trust(ca)
+	handled := make(chan struct{})
 	server, err := New(Config{
 		Component: "node", Emitter: &auditdtest.Recorder{}, FailureEvents: []auditd.EventType{auditd.AuditUserErr},
 		CAs: cas, HostSigners: func() []ssh.Signer { return []ssh.Signer{hostKey} },
 		Handle: func(_ context.Context, conn *Conn) {
+			close(handled)
 			go ssh.DiscardRequests(conn.Requests)
 			for channel := range conn.Channels {
 				_ = channel.Reject(ssh.Prohibited, "")
@@ -57,6 +59,8 @@ func TestRekey(t *testing.T) {
 	})
 	require.NoError(t, err)
 	t.Cleanup(func() { client.Close() })
+	// Until then the clock has the timer of the grace time.
+	<-handled
 	ask := func() {
 		t.Helper()
 		_, _, err := client.SendRequest("ping", true, nil)
