@@ -112,7 +112,7 @@ func newWorld(t testing.TB, c worldConfig) *world {
 	return w
 }
 
-// pamFiles writes what fixtures/pam.d/login reads.
+// pamFiles writes what the services of fixtures/pam.d read.
 func pamFiles(t testing.TB) string {
 	t.Helper()
 	dir := harness.OpenDir(t)
@@ -120,6 +120,7 @@ func pamFiles(t testing.TB) string {
 		"pam_env.conf": "E2E_FROM_PAM DEFAULT=yes\n",
 		"limits.conf":  "* hard nofile 777\n* soft nofile 776\n",
 		"motd":         "a message from PAM\n",
+		"tty_audit":    "session required pam_tty_audit.so disable=*\n",
 	} {
 		require.NoError(t, os.WriteFile(dir+"/"+name, []byte(text), 0o644))
 	}
