@@ -575,7 +575,7 @@ func TestHostileClients(t *testing.T) {
 		{"a path of 4 GiB", packet(17, 1, num(0xffffffff), field("x")), true},
 		{"an extension without a name", packet(200, 1), true},
 		{"an open that is cut", packet(3, 1, text("/etc/passwd")), true},
-		{"a kind that is none", packet(99, 1, text("x")), true},
+		{"a kind that is none", packet(99, 1, text("x")), false},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			p := start(t, false)
@@ -588,6 +588,15 @@ func TestHostileClients(t *testing.T) {
 			}
 		})
 	}
+	t.Run("a kind that is none is answered", func(t *testing.T) {
+		p := start(t, false)
+		p.greet()
+		for _, kind := range []byte{0, 2, 21, 99, 201, 255} {
+			if a := p.ask(kind, text("x")); a.String() != "status 8" {
+				t.Errorf("%d: %s", kind, a)
+			}
+		}
+	})
 	t.Run("attributes that are cut", func(t *testing.T) {
 		p := start(t, false)
 		p.greet()
@@ -708,4 +717,22 @@ func TestOtherClient(t *testing.T) {
 	if err := p.end(); err != nil {
 		t.Error(err)
 	}
+}
+
+func FuzzServer(f *testing.F) {
+	f.Add(packet(packetOpen, 1, text("/dev/null"), num(openRead), num(0)))
+	f.Add(packet(packetExtended, 1, ext(extLimits)...))
+	f.Add(packet(packetExtended, 1, ext(extUsersGroupsIDs, text("\x00\x00\x00\x00"), text(""))...))
+	f.Add(packet(packetExtended, 1, ext(extFstatvfs, text("1"))...))
+	f.Add(packet(packetRealpath, 1, text("../..")))
+	f.Add(slices.Concat(packet(11, 1, text("/")), packet(12, 2, text("1")), packet(packetFstat, 2, text("1")), packet(4, 1, text("1"))))
+	f.Fuzz(func(t *testing.T, input []byte) {
+		out, err := os.OpenFile("/dev/null", os.O_WRONLY, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer out.Close()
+		// Reading only: the paths are the fuzzer's.
+		_ = serve(bytes.NewReader(append(packet(1, 3), input...)), out, true)
+	})
 }

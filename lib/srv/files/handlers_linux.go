@@ -148,6 +148,9 @@ func (f *file) ReadAt(p []byte, offset int64) (int, error) {
 
 // WriteAt writes all of p, at the end of a file that was opened to append to.
 func (f *file) WriteAt(p []byte, offset int64) (int, error) {
+	if f.filter.readOnly {
+		return 0, errReadOnly
+	}
 	for done := 0; done < len(p); {
 		n, err := again(func() (int, error) { return unix.Pwrite(f.fd, p[done:], offset+int64(done)) })
 		if err != nil {

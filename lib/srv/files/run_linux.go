@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"runtime"
 	"syscall"
 
 	"github.com/pkg/sftp"
@@ -27,6 +28,8 @@ func Run(args []string) int {
 	}
 	// Who may only copy files could otherwise write this program's memory.
 	_ = unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0)
+	// The library's goroutines take turns: one processor spares waking another.
+	runtime.GOMAXPROCS(1)
 	// A client that is gone is an end like any other.
 	signal.Ignore(syscall.SIGPIPE)
 	if err := serve(os.Stdin, os.Stdout, readOnly); err != nil {
@@ -36,7 +39,7 @@ func Run(args []string) int {
 	return 0
 }
 
-func serve(in io.Reader, out io.Writer, readOnly bool) error {
+func serve(in io.Reader, out *os.File, readOnly bool) error {
 	f := newFilter(in, out, readOnly)
 	h := &handlers{f}
 	err := sftp.NewRequestServer(f, sftp.Handlers{FileGet: h, FilePut: h, FileCmd: h, FileList: h},
