@@ -1,37 +1,12 @@
 // Copyright 2026 The teleport-auditd authors. SPDX-License-Identifier: Apache-2.0
 
-// Package files is the sftp server, which runs as the user.
+// Package files is the sftp server (version 3 of the protocol), which runs as the
+// user in the login's audit session: what a client may read and write is what
+// the kernel lets the user, and the file rules of auditd see it as the login's.
+//
+// Run is all that there is to call. The protocol is that of github.com/pkg/sftp's
+// RequestServer; what is here is the handlers that it calls, which are as close
+// to the system calls as can be, and a filter between it and the client, which
+// gives it one request at a time and adds what it has no means for: the
+// extensions that OpenSSH's clients ask for and the time of the last access.
 package files
-
-import (
-	"errors"
-	"fmt"
-	"io"
-	"os"
-
-	"github.com/pkg/sftp"
-)
-
-// Run serves sftp on standard input and output until the client has ended it.
-func Run(args []string) int {
-	var options []sftp.ServerOption
-	for _, arg := range args {
-		if arg != "-R" {
-			fmt.Fprintf(os.Stderr, "ERROR: sftp does not know the option %q; -R, for reading only, is the one that there is\n", arg)
-			return 2
-		}
-		options = append(options, sftp.ReadOnly())
-	}
-	server, err := sftp.NewServer(struct {
-		io.Reader
-		io.WriteCloser
-	}{os.Stdin, os.Stdout}, options...)
-	if err == nil {
-		err = server.Serve()
-	}
-	if err != nil && !errors.Is(err, io.EOF) {
-		fmt.Fprintln(os.Stderr, "ERROR:", err)
-		return 1
-	}
-	return 0
-}
