@@ -19,7 +19,7 @@ import (
 const (
 	// offerTimeout is how long a client may take to make its offer. One that
 	// waits for the server's first gets that then.
-	offerTimeout = 2 * time.Second
+	offerTimeout = time.Second
 	// maxVersionLine is RFC 4253, section 4.2; maxOffer is the largest packet of
 	// section 6.1.
 	maxVersionLine = 255

@@ -72,8 +72,6 @@ func newWire(t *testing.T, addr string) *wire {
 	require.NoError(t, err)
 	serverVersion := w.line()
 
-	serverInit := w.read()
-	require.NoError(t, ssh.Unmarshal(serverInit, &w.serverKex))
 	clientInit := ssh.Marshal(&serverKexInit{
 		KexAlgos:                []string{"curve25519-sha256"},
 		ServerHostKeyAlgos:      []string{"ssh-ed25519"},
@@ -85,6 +83,8 @@ func newWire(t *testing.T, addr string) *wire {
 		CompressionServerClient: []string{"none"},
 	})
 	w.write(clientInit)
+	serverInit := w.read()
+	require.NoError(t, ssh.Unmarshal(serverInit, &w.serverKex))
 
 	private, err := ecdh.X25519().GenerateKey(rand.Reader)
 	require.NoError(t, err)
