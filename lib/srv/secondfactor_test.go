@@ -119,6 +119,22 @@ func TestSecondFactor(t *testing.T) {
 	})
 }
 
+// TestSecondFactorFinal: who is refused for good is asked no more.
+func TestSecondFactorFinal(t *testing.T) {
+	t.Parallel()
+	calls := 0
+	h := newHost(t, func(c *srv.Config) {
+		c.SecondFactor = func(context.Context, srv.Attempt) (io.Closer, error) {
+			calls++
+			return nil, &srv.Refusal{Reason: "closed", Final: true, Err: errors.New("closed")}
+		}
+	})
+	_, err := h.login("bob", ssh.PublicKeys(h.person()), answering(""))
+	require.Error(t, err)
+	require.Equal(t, refusal("bob", "alice", "closed"), h.refusals(2))
+	require.Equal(t, 1, calls)
+}
+
 // TestSecondFactorEnds: it hears of the client's end, whatever it waits for, and
 // what it has begun is ended where nobody gets it.
 func TestSecondFactorEnds(t *testing.T) {
