@@ -295,6 +295,7 @@ func TestKeyboardInteractive(t *testing.T) {
 
 			// A wrong answer, and a right one.
 			client.answer("alice", "0", "alice", "1234")
+			w.endsClean(t)
 			mark = w.audit.Fence()
 			assert.Equal(t, "in\n", ssh("echo in").Stdout)
 			assert.Len(t, client.asked(), 4)
@@ -302,6 +303,7 @@ func TestKeyboardInteractive(t *testing.T) {
 
 			// Only wrong ones.
 			client.answer("alice", "0", "alice", "1", "alice", "2")
+			w.endsClean(t)
 			mark = w.audit.Fence()
 			result = ssh("echo in")
 			assert.Equal(t, 255, result.Code)
@@ -322,6 +324,7 @@ func TestKeyboardInteractive(t *testing.T) {
 			require.Len(t, client.asked(), 1)
 			assert.Contains(t, client.asked()[0], "New password: ")
 			client.answer("x", "y", "z")
+			w.endsClean(t)
 			mark = w.audit.Fence()
 			assert.Equal(t, 255, ssh("echo in").Code)
 			got = own(w.collect(mark, 2))
@@ -368,7 +371,7 @@ func TestPAMQuestionsByPlink(t *testing.T) {
 		t.Run(route.String(), func(t *testing.T) {
 			w.play("[auth:say:Second factor for you.] [auth:both:Name: =alice|Code: =1234] [account:say:Your account is fine.]")
 			mark := w.audit.Fence()
-			cmd := putty.Command("plink", route, w.bob.Name, putty.Target(w.bob.Name), "echo in; exit 3")
+			cmd := putty.Command("plink", route, w.bob.Name, "-no-antispoof", putty.Target(w.bob.Name), "echo in; exit 3")
 			// In batch mode it asks nobody.
 			for i, word := range cmd.Args {
 				if word == "-batch" {
