@@ -347,7 +347,7 @@ func TestKeyboardInteractive(t *testing.T) {
 	t.Run("a connection that does nothing", func(t *testing.T) {
 		w.play("[auth:ask:Code: =1234]")
 		client.answer("1234")
-		mark := w.audit.Fence()
+		mark, said := w.audit.Fence(), len(w.daemon.Log())
 		args := []string{"-o", "BatchMode=no", "-o", "PreferredAuthentications=publickey,keyboard-interactive", "-N", w.bob.Name + "@node"}
 		cmd := client.Command(args...)
 		cmd.Env = append(cmd.Env, "SSH_ASKPASS="+filepath.Join(client.dir, "askpass"), "SSH_ASKPASS_REQUIRE=force", "DISPLAY=:0")
@@ -392,11 +392,12 @@ func TestPAMQuestionsByPlink(t *testing.T) {
 			sc.wait(t, "Code: ")
 			enter(t, master, "1234")
 			sc.wait(t, "Your account is fine.")
-			sc.wait(t, "in\r\n")
+			sc.wait(t, "\nin")
 			ended := make(chan error, 1)
 			go func() { ended <- cmd.Wait() }()
 			select {
-			case <-ended:
+			case err := <-ended:
+				require.Error(t, err, "its exit status is the command's")
 			case <-time.After(waitLimit):
 				_ = cmd.Process.Kill()
 				t.Fatalf("plink does not end:\n%s", sc.text())
