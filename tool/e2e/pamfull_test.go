@@ -353,8 +353,10 @@ func TestKeyboardInteractive(t *testing.T) {
 		cmd.Env = append(cmd.Env, "SSH_ASKPASS="+filepath.Join(client.dir, "askpass"), "SSH_ASKPASS_REQUIRE=force", "DISPLAY=:0")
 		require.NoError(t, cmd.Start())
 		harness.WaitFor(t, waitLimit, "the client to be in", func() bool {
-			return strings.Contains(w.daemon.Log(), "has authenticated for login") && len(w.daemon.Sessions()) == 1 && len(client.asked()) == 1
+			return strings.Contains(w.daemon.Log()[said:], "has authenticated for login")
 		})
+		assert.Len(t, w.daemon.Sessions(), 1)
+		assert.Len(t, client.asked(), 1)
 		require.NoError(t, cmd.Process.Signal(syscall.SIGTERM))
 		_ = cmd.Wait()
 		w.endsClean(t)
