@@ -66,7 +66,8 @@ func (l *login) secondFactor(meta ssh.ConnMetadata, ask ssh.KeyboardInteractiveC
 		l.second = second
 		return &ssh.Permissions{}, nil
 	}
-	f := failure{telling: proven, login: meta.User(), person: l.identity.TeleportUser, reason: reasonSecondFactor}
+	// A client that leaves after a wrong answer has given a wrong answer.
+	f := l.worst
 	if refusal, ok := errors.AsType[*Refusal](err); ok {
 		f.reason = refusal.Reason
 		if refusal.Final {

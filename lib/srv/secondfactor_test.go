@@ -104,6 +104,20 @@ func TestSecondFactor(t *testing.T) {
 		require.Error(t, err)
 		require.Equal(t, refusal("bob", "alice", "internal-error"), h.refusals(2))
 	})
+	t.Run("wrong, and then not given", func(t *testing.T) {
+		t.Parallel()
+		h := newHost(t, asks("1234", closer{}))
+		tries := 0
+		_, err := h.login("bob", ssh.PublicKeys(h.person()), ssh.RetryableAuthMethod(ssh.KeyboardInteractive(
+			func(_, _ string, questions []string, _ []bool) ([]string, error) {
+				if tries++; tries > 1 {
+					return nil, errors.New("enough")
+				}
+				return make([]string, len(questions)), nil
+			}), 2))
+		require.ErrorContains(t, err, "enough")
+		require.Equal(t, refusal("bob", "alice", "wrong-code"), h.refusals(2))
+	})
 	t.Run("tries are bounded", func(t *testing.T) {
 		t.Parallel()
 		h := newHost(t, asks("1234", closer{}))
