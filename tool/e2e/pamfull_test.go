@@ -107,6 +107,9 @@ func TestPAMStacksThatFail(t *testing.T) {
 		t.Run(fmt.Sprintf("use_pam_auth=%v", auth), func(t *testing.T) {
 			w := newPAMWorld(t, "use_pam_auth: "+map[bool]string{false: "no", true: "yes"}[auth])
 			client := w.client(t)
+			client.run(t, w.carol.Name+"@node", "true")
+			w.endsClean(t)
+			open := w.daemon.Descriptors()
 			for _, f := range failures {
 				t.Run(f.name, func(t *testing.T) {
 					w.play(f.play)
@@ -152,6 +155,7 @@ func TestPAMStacksThatFail(t *testing.T) {
 			if auth {
 				t.Run("auth sleeps", func(t *testing.T) { w.sleeps(t, client, "auth") })
 			}
+			assert.True(t, harness.Eventually(waitLimit, func() bool { return w.daemon.Descriptors() <= open }), "no descriptor is left behind: %d were open, now %d", open, w.daemon.Descriptors())
 			assert.NotContains(t, w.daemon.Log(), "goroutine ", "no pages about goroutines")
 			assert.NotContains(t, w.daemon.Log(), "panic")
 		})
