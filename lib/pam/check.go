@@ -39,8 +39,8 @@ func Check(service string, confDirs ...string) (warnings []string, err error) {
 	name := strings.ToLower(service)
 	path, err := c.find(name)
 	if err != nil {
-		return nil, fmt.Errorf("the PAM service %q has no file in %s: make %s, or name another service: %w",
-			service, strings.Join(confDirs, " or "), confDirs[0]+"/"+name, fs.ErrNotExist)
+		return nil, noServiceError(fmt.Sprintf("the PAM service %q has no file in %s: make %s, or name another service",
+			service, strings.Join(confDirs, " or "), confDirs[0]+"/"+name))
 	}
 	found, err := c.file(path, anyType, nil)
 	if err != nil {
@@ -65,6 +65,14 @@ func Check(service string, confDirs ...string) (warnings []string, err error) {
 	}
 	return c.warnings, nil
 }
+
+// noServiceError is a service without a file.
+type noServiceError string
+
+func (e noServiceError) Error() string { return string(e) }
+
+// Unwrap returns fs.ErrNotExist.
+func (noServiceError) Unwrap() error { return fs.ErrNotExist }
 
 // moduleType is the first word of a line, as one bit of a set.
 type moduleType byte

@@ -99,8 +99,10 @@ type login struct {
 	acceptedLogin string
 	// identity is set where the certificate was found good.
 	identity Identity
-	// second is what came of Config.SecondFactor.
+	// second is what came of Config.SecondFactor, and final a refusal of its that
+	// stands.
 	second io.Closer
+	final  *failure
 	// first is the login that was asked for first.
 	first string
 	// client is for banners, before the client has authenticated.

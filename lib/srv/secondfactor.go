@@ -28,7 +28,10 @@ type Attempt struct {
 type Refusal struct {
 	// Reason is what the record says: words joined by hyphens.
 	Reason string
-	Err    error
+	// Final says that no other answer would change it: Config.SecondFactor is not
+	// called again for this connection.
+	Final bool
+	Err   error
 }
 
 // Error returns what went wrong, for the log.
@@ -46,6 +49,9 @@ func (l *login) askForMore(meta ssh.ConnMetadata) error {
 
 // secondFactor is one attempt.
 func (l *login) secondFactor(meta ssh.ConnMetadata, ask ssh.KeyboardInteractiveChallenge) (*ssh.Permissions, error) {
+	if l.final != nil {
+		return nil, l.refuse(*l.final)
+	}
 	ctx, cancel := context.WithCancel(l.server.ctx)
 	defer cancel()
 	go func() {
@@ -60,9 +66,13 @@ func (l *login) secondFactor(meta ssh.ConnMetadata, ask ssh.KeyboardInteractiveC
 		l.second = second
 		return &ssh.Permissions{}, nil
 	}
-	f := failure{telling: proven, login: meta.User(), person: l.identity.TeleportUser, reason: reasonSecondFactor}
+	// A client that leaves after a wrong answer has given a wrong answer.
+	f := l.worst
 	if refusal, ok := errors.AsType[*Refusal](err); ok {
 		f.reason = refusal.Reason
+		if refusal.Final {
+			l.final = &f
+		}
 	}
 	return nil, l.refuse(f)
 }

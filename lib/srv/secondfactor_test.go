@@ -104,6 +104,20 @@ func TestSecondFactor(t *testing.T) {
 		require.Error(t, err)
 		require.Equal(t, refusal("bob", "alice", "internal-error"), h.refusals(2))
 	})
+	t.Run("wrong, and then not given", func(t *testing.T) {
+		t.Parallel()
+		h := newHost(t, asks("1234", closer{}))
+		tries := 0
+		_, err := h.login("bob", ssh.PublicKeys(h.person()), ssh.RetryableAuthMethod(ssh.KeyboardInteractive(
+			func(_, _ string, questions []string, _ []bool) ([]string, error) {
+				if tries++; tries > 1 {
+					return nil, errors.New("enough")
+				}
+				return make([]string, len(questions)), nil
+			}), 2))
+		require.ErrorContains(t, err, "enough")
+		require.Equal(t, refusal("bob", "alice", "wrong-code"), h.refusals(2))
+	})
 	t.Run("tries are bounded", func(t *testing.T) {
 		t.Parallel()
 		h := newHost(t, asks("1234", closer{}))
@@ -117,6 +131,22 @@ func TestSecondFactor(t *testing.T) {
 		require.LessOrEqual(t, tries, 6)
 		require.Equal(t, refusal("bob", "alice", "wrong-code"), h.refusals(2), "one pair a connection")
 	})
+}
+
+// TestSecondFactorFinal: who is refused for good is asked no more.
+func TestSecondFactorFinal(t *testing.T) {
+	t.Parallel()
+	calls := 0
+	h := newHost(t, func(c *srv.Config) {
+		c.SecondFactor = func(context.Context, srv.Attempt) (io.Closer, error) {
+			calls++
+			return nil, &srv.Refusal{Reason: "closed", Final: true, Err: errors.New("closed")}
+		}
+	})
+	_, err := h.login("bob", ssh.PublicKeys(h.person()), answering(""))
+	require.Error(t, err)
+	require.Equal(t, refusal("bob", "alice", "closed"), h.refusals(2))
+	require.Equal(t, 1, calls)
 }
 
 // TestSecondFactorEnds: it hears of the client's end, whatever it waits for, and

@@ -16,6 +16,7 @@ import (
 	"github.com/sirupsen/logrus"
 	"golang.org/x/crypto/ssh"
 
+	"teleport-auditd/lib/pam"
 	"teleport-auditd/lib/pam/pamenv"
 	"teleport-auditd/lib/srv"
 	"teleport-auditd/lib/srv/session"
@@ -24,6 +25,13 @@ import (
 // abandonTimeout is what PAM's modules have to end when nobody waits for them any
 // more. What they have done by then is no login.
 const abandonTimeout = 3 * time.Second
+
+// What the person may answer otherwise at the next attempt, in the words of
+// session.Refused.
+const (
+	wordAuthenticate = "pam-" + string(pam.StageAuthenticate)
+	wordPassword     = "pam-" + string(pam.StagePassword)
+)
 
 // errClientGone is why an attempt came to no answer.
 var errClientGone = errors.New("the client has gone")
@@ -53,7 +61,7 @@ func (l *login) authenticate(ctx context.Context, ask ssh.KeyboardInteractiveCha
 	l.mu.Unlock()
 	if err != nil {
 		l.log.WithError(err).Error("teleport-session could not be started to authenticate the user.")
-		return trace.Wrap(&srv.Refusal{Reason: "session-process-not-started", Err: err})
+		return trace.Wrap(&srv.Refusal{Reason: "session-process-not-started", Final: true, Err: err})
 	}
 	for {
 		m, err := l.await(ctx)
@@ -73,7 +81,7 @@ func (l *login) authenticate(ctx context.Context, ask ssh.KeyboardInteractiveCha
 				// The host has refused all the same.
 				l.log.Debugf("The client was not told why PAM refused: %v.", err)
 			}
-			err = &srv.Refusal{Reason: m.Word, Err: errors.New(m.Reason)}
+			err = &srv.Refusal{Reason: m.Word, Final: m.Word != wordAuthenticate && m.Word != wordPassword, Err: errors.New(m.Reason)}
 		}
 		if err != nil {
 			return trace.Wrap(err)
@@ -100,7 +108,7 @@ func (l *login) await(ctx context.Context) (session.Message, error) {
 }
 
 func (l *login) died() error {
-	return &srv.Refusal{Reason: "session-process-died", Err: errors.New("teleport-session has ended")}
+	return &srv.Refusal{Reason: "session-process-died", Final: true, Err: errors.New("teleport-session has ended")}
 }
 
 // answer asks the client a question of PAM's, and gives PAM the answer.

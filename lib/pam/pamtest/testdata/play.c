@@ -2,7 +2,8 @@
 
 // A PAM module that does what its arguments say, for tests. An argument is
 // WHEN:WHAT or WHEN:WHAT:MORE, where WHEN is auth, cred, account, password, open or
-// close. They are carried out in their order until one fails.
+// close. They are carried out in their order until one fails. only:NAME does it for
+// that user alone.
 
 #include <fcntl.h>
 #include <security/pam_appl.h>
@@ -80,6 +81,11 @@ static int both(pam_handle_t *h, const char *more) {
 }
 
 static int play(pam_handle_t *h, const char *when, int argc, const char **argv) {
+	const char *user = NULL;
+	pam_get_item(h, PAM_USER, (const void **)&user);
+	for (int i = 0; i < argc; i++)
+		if (strncmp(argv[i], "only:", 5) == 0 && (!user || strcmp(argv[i] + 5, user) != 0))
+			return PAM_SUCCESS;
 	for (int i = 0; i < argc; i++) {
 		size_t n = strlen(when);
 		if (strncmp(argv[i], when, n) != 0 || argv[i][n] != ':')
