@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -71,6 +72,58 @@ func TestForward(t *testing.T) {
 	}
 	assert.NotContains(t, w.daemon.Log(), "panic")
 	harness.WaitFor(t, waitLimit, "every process of the user to end", func() bool { return len(w.bob.Processes()) == 0 })
+}
+
+// TestForwardRefused: what a certificate does not permit is no login, and what PAM
+// refuses is told.
+func TestForwardRefused(t *testing.T) {
+	ca := harness.NewCA(t)
+	w := newWorld(t, worldConfig{ca: &ca})
+	path := filepath.Join(harness.OpenDir(t), "id")
+	ca.Sign(t, harness.Cert{KeyID: "alice", Logins: []string{w.bob.Name}, Extensions: map[string]string{"permit-pty": ""}}).Write(t, path)
+	client := harness.NewClient(t, w.daemon, path)
+	mark := w.audit.Fence()
+	result := client.Run("-W", "127.0.0.1:1", w.bob.Name+"@node")
+	assert.Contains(t, result.Stderr, "administratively prohibited: the certificate does not permit forwarding (permit-port-forwarding)")
+	result = client.Run("-N", "-o", "ExitOnForwardFailure=yes", "-R", "0:127.0.0.1:1", w.bob.Name+"@node")
+	assert.Contains(t, result.Stderr, "remote port forwarding failed")
+	w.audit.Fence()
+	assert.Empty(t, harness.Show(own(w.ours(w.audit.Since(mark)))))
+	assert.Equal(t, 2, strings.Count(w.daemon.Log(), "Forwarding is refused"), "once a connection")
+}
+
+// TestForwardPAM: a login that only forwards goes through PAM.
+func TestForwardPAM(t *testing.T) {
+	t.Run("agrees", func(t *testing.T) {
+		w := newWorld(t, worldConfig{pam: "login"})
+		client := harness.NewClient(t, w.daemon, w.daemon.Sign("alice", w.bob.Name))
+		s := tunnels{w, func(args ...string) *exec.Cmd { return client.Command(append(args, w.bob.Name+"@node")...) }}
+		mark := s.mark(t)
+		target := newServer(t, "tcp4", "127.0.0.1:0")
+		run := launch(t, s.command("-W", target.Addr().String()))
+		require.NoError(t, run.stdin.Close())
+		run.wait()
+		s.oneLogin(t, mark)
+		var types []string
+		for _, r := range w.ours(w.audit.Since(mark)) {
+			types = append(types, r.Type)
+		}
+		assert.Equal(t, []string{"USER_ACCT", "CRED_ACQ", "LOGIN", "USER_START", "USER_LOGIN", "USER_END", "USER_END", "CRED_DISP"},
+			slices.DeleteFunc(types, func(s string) bool { return s == "SYSCALL" || s == "PROCTITLE" }))
+	})
+	t.Run("refuses", func(t *testing.T) {
+		w := newWorld(t, worldConfig{pam: "deny-account"})
+		client := harness.NewClient(t, w.daemon, w.daemon.Sign("alice", w.bob.Name))
+		mark := w.audit.Fence()
+		result := client.Run("-W", "127.0.0.1:1", w.bob.Name+"@node")
+		assert.Contains(t, result.Stderr, "administratively prohibited: ")
+		assert.Contains(t, result.Stderr, "This host refused the login.")
+		records := own(w.collect(mark, 2))
+		require.Len(t, records, 2, harness.Show(records))
+		for _, r := range records {
+			assert.Equal(t, "failed", r.Get("res"), r.String())
+		}
+	})
 }
 
 // connectKey names the records of connect(2).

@@ -314,19 +314,21 @@ func (c *Client) closeAll(fds []int) {
 // take carries out one message. The descriptors are its own. The error says that
 // no honest process sends it.
 func (c *Client) take(m message, fds []int) error {
-	var conn *Conn
+	most := 0
 	switch m.(type) {
 	case *connected, *accepted:
-		if len(fds) == 1 {
-			var err error
-			if conn, err = newConn(fds[0], c.cfg.Gate, c.cfg.Buffers); err != nil {
-				return err
-			}
-		}
-	default:
-		if len(fds) > 0 {
-			c.closeAll(fds)
-			return errors.New("it sent a descriptor with a message that has none")
+		most = 1
+	}
+	if len(fds) > most {
+		// The kernel's room for one is room for two.
+		c.closeAll(fds)
+		return errors.New("it sent a descriptor too many")
+	}
+	var conn *Conn
+	if len(fds) == 1 {
+		var err error
+		if conn, err = newConn(fds[0], c.cfg.Gate, c.cfg.Buffers); err != nil {
+			return err
 		}
 	}
 	switch m := m.(type) {

@@ -4,6 +4,7 @@ package node_test
 
 import (
 	"os"
+	"path/filepath"
 	"strconv"
 	"time"
 
@@ -77,4 +78,50 @@ func playSession() bool {
 	}
 	send(&session.Ended{})
 	return true
+}
+
+// playForwarder is a teleport-user whose owner has replaced it, and which does
+// what its name says.
+func playForwarder() bool {
+	kind, err := unix.GetsockoptInt(0, unix.SOL_SOCKET, unix.SO_TYPE)
+	if err != nil || kind != unix.SOCK_SEQPACKET || len(os.Args) != 2 || os.Args[1] != "forward" {
+		return false
+	}
+	pipe := make([]int, 2)
+	_ = unix.Pipe(pipe)
+	// As lib/srv/forward writes it: version, kind, ID.
+	connected, accepted := []byte{1, 4, 1}, []byte{1, 7, 1, 0, 0}
+	send := func(b []byte, fds ...int) bool {
+		var rights []byte
+		if len(fds) > 0 {
+			rights = unix.UnixRights(fds...)
+		}
+		return unix.Sendmsg(0, b, rights, nil, unix.MSG_NOSIGNAL) == nil
+	}
+	_, _, _ = unix.Recvfrom(0, make([]byte, 8192), 0)
+	switch filepath.Base(os.Args[0]) {
+	case "garbage":
+		send([]byte("garbage"))
+	case "pipe":
+		send(connected, pipe[0])
+	case "many":
+		send(connected, pipe[0], pipe[0], pipe[0], pipe[0])
+	case "empty":
+		send(nil)
+	case "end":
+		os.Exit(0)
+	case "flood":
+		pair, _ := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM, 0)
+		for send(accepted, pair[0]) && send(connected[:2]) {
+		}
+	case "flood of nobody's":
+		pair, _ := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM, 0)
+		for range 20000 {
+			send(accepted, pair[0])
+		}
+		send([]byte{1, 6, 1, 0, 13}) // Failed: EACCES
+	}
+	for {
+		time.Sleep(time.Hour)
+	}
 }

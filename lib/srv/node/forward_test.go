@@ -588,3 +588,49 @@ func TestManyForwards(t *testing.T) {
 	}, "there is room again")
 	require.Len(t, h.lines(), 1)
 }
+
+// TestForwarderMisbehaves: what runs as the user may be anything.
+func TestForwarderMisbehaves(t *testing.T) {
+	t.Parallel()
+	self, err := os.Executable()
+	require.NoError(t, err)
+	text, err := os.ReadFile(self)
+	require.NoError(t, err)
+	dir := sessiontest.OpenDir(t)
+	for name, test := range map[string]struct {
+		want string
+		// again is what the next one hears.
+		again string
+	}{
+		"garbage":           {"the process that forwards has ended", "has misbehaved; connect again"},
+		"pipe":              {"the process that forwards has ended", "has misbehaved; connect again"},
+		"many":              {"the process that forwards has ended", "has misbehaved; connect again"},
+		"flood":             {"the process that forwards has ended", "has misbehaved; connect again"},
+		"empty":             {"the process that forwards has ended", "the process that forwards has ended"},
+		"end":               {"the process that forwards has ended", "the process that forwards has ended"},
+		"flood of nobody's": {"Permission denied", ""},
+	} {
+		program := filepath.Join(dir, name)
+		require.NoError(t, os.WriteFile(program, text, 0o755))
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			h := newFastHost(t, func(c *node.Config) { c.UserProgram = program })
+			client := h.login()
+			require.Equal(t, "before\n", run(t, client, "echo before").stdout)
+			within(t, "it is answered", func() {
+				_, err := client.Dial("tcp", "127.0.0.1:1")
+				assert.ErrorContains(t, err, test.want)
+			})
+			if test.again != "" {
+				eventually(t, func() bool {
+					_, err := client.Dial("tcp", "127.0.0.1:1")
+					return strings.Contains(err.Error(), test.again)
+				}, "the next one hears %q", test.again)
+			}
+			require.Equal(t, "ok\n", run(t, client, "echo ok").stdout, "the login goes on")
+			require.NoError(t, client.Close())
+			require.NoError(t, h.server.Close())
+			require.Empty(t, h.events.Events())
+		})
+	}
+}

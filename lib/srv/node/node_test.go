@@ -36,7 +36,7 @@ var program string
 
 func TestMain(m *testing.M) {
 	os.Exit(func() int {
-		if playSession() {
+		if playSession() || playForwarder() {
 			return 0
 		}
 		built, remove, err := sessiontest.Build()
