@@ -56,10 +56,10 @@ func (s *server) serve() error {
 	for {
 		packet, err := s.next()
 		if err != nil || packet == nil {
-			return errors.Join(err, s.flush())
+			return err
 		}
 		if err := s.handle(packet); err != nil {
-			return errors.Join(err, s.flush())
+			return errors.Join(err, gone(s.flush()))
 		}
 		// What is answered while more requests wait goes out together.
 		if len(s.out.b) > maxPacket/4 {
