@@ -86,6 +86,9 @@ type worldConfig struct {
 	// neither auth nor proxy.
 	ca     *harness.CA
 	daemon harness.DaemonConfig
+	// noAudit leaves the kernel's audit state alone, which one test has at a
+	// time. There are no records to look at then.
+	noAudit bool
 }
 
 // newWorld starts auditd and a daemon with all roles.
@@ -95,7 +98,9 @@ func newWorld(t testing.TB, c worldConfig) *world {
 	w := &world{}
 	c.daemon.Programs = built(t)
 	c.daemon.Wrap = append(harness.NeedUnsetLoginUID(t), c.daemon.Wrap...)
-	w.audit = harness.StartAudit(t, c.audit)
+	if !c.noAudit {
+		w.audit = harness.StartAudit(t, c.audit)
+	}
 	w.bob = harness.NewUser(t, harness.UserConfig{})
 	w.carol = harness.NewUser(t, harness.UserConfig{})
 	if c.pam != "" {

@@ -21,7 +21,6 @@ import (
 	"io/fs"
 	"os"
 	"os/signal"
-	"runtime/debug"
 
 	"github.com/alecthomas/kingpin/v2"
 	"github.com/gravitational/trace"
@@ -126,10 +125,8 @@ func runStart(flags startFlags) error {
 		logStack(flags.debug, config.Default().Log, err)
 		return trace.Wrap(err)
 	}
-	// Most of what a daemon holds for an idle login is garbage of the login's
-	// beginning: half as much of it costs less than a hundredth of a login's time.
 	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(50)
+		paceCollections()
 	}
 	signals := make(chan os.Signal, 8)
 	signal.Notify(signals, service.Signals()...)

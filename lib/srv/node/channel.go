@@ -169,21 +169,11 @@ func (s *channel) request(r *ssh.Request) (ok bool, work func() outcome) {
 		}
 		return s.start(&session.Start{Command: m.Command})
 	case "subsystem":
-		// A certificate's own command stands for any.
 		var m struct{ Name string }
-		if ssh.Unmarshal(r.Payload, &m) != nil {
+		if ssh.Unmarshal(r.Payload, &m) != nil || s.started {
 			return false, nil
 		}
-		switch {
-		case s.conn.Identity.ForceCommand != "":
-			return s.start(&session.Start{Command: m.Name})
-		case m.Name == "sftp":
-			// A file server needs no terminal.
-			s.pty = nil
-			s.onTerminal.Store(false)
-			return s.start(&session.Start{Program: session.Files})
-		}
-		return false, nil
+		return s.subsystem(m.Name)
 	case "window-change":
 		return s.resize(r.Payload), nil
 	case "break":
@@ -293,6 +283,11 @@ func (s *channel) start(m *session.Start) (ok bool, work func() outcome) {
 			m.Env = append(m.Env, "SSH_ORIGINAL_COMMAND="+m.Command)
 		}
 		m.Program, m.Command = session.Command, force
+	}
+	if refusal, status := s.checkFiles(m); refusal != "" {
+		return true, func() outcome {
+			return outcome{ok: true, run: func() { s.giveUp(refusal, status) }}
+		}
 	}
 	return true, func() outcome { return outcome{ok: true, run: s.startProcess(m)} }
 }
@@ -494,6 +489,7 @@ func (s *channel) pump(to io.Writer, from *os.File) {
 		return
 	}
 	hungUp := false
+	wide := false
 	for {
 		var b *[largeBuffer]byte
 		var n int
@@ -508,6 +504,10 @@ func (s *channel) pump(to io.Writer, from *os.File) {
 			if errors.Is(inner, unix.EAGAIN) {
 				buffers.Put(b)
 				return false
+			}
+			if n == len(b) && !wide {
+				wide = true
+				widen(fd)
 			}
 			return true
 		})
@@ -536,6 +536,7 @@ func (s *channel) pump(to io.Writer, from *os.File) {
 // input is typed.
 func (s *channel) feed(to *os.File) error {
 	b := make([]byte, 1024)
+	wide := false
 	for {
 		n, err := s.Read(b)
 		if n > 0 {
@@ -547,8 +548,15 @@ func (s *channel) feed(to *os.File) error {
 		if err != nil {
 			return nil
 		}
-		if n == len(b) && n < largeBuffer {
+		switch {
+		case n < len(b):
+		case n < largeBuffer:
 			b = make([]byte, largeBuffer)
+		case n == largeBuffer && !wide:
+			wide = true
+			if raw, err := to.SyscallConn(); err == nil {
+				_ = raw.Control(widen)
+			}
 		}
 	}
 }
