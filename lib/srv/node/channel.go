@@ -552,8 +552,9 @@ func (s *channel) feed(to *os.File) error {
 		case n < len(b):
 		case n < largeBuffer:
 			b = make([]byte, largeBuffer)
-		case n == largeBuffer && !wide:
+		case !wide:
 			wide = true
+			b = make([]byte, largeInput)
 			if raw, err := to.SyscallConn(); err == nil {
 				_ = raw.Control(widen)
 			}

@@ -95,5 +95,8 @@ func copiesFiles(command string) bool {
 // with the kernel's 64 KiB, and still little that waits in it.
 const widePipe = 256 << 10
 
+// largeInput is how much of the client's goes into such a pipe at once.
+const largeInput = widePipe / 2
+
 // widen makes the pipe wider, if it can be.
 func widen(fd uintptr) { _, _ = unix.FcntlInt(fd, unix.F_SETPIPE_SZ, widePipe) }
