@@ -184,10 +184,7 @@ func (p *putty) arguments(addr string) []string {
 // stand before the host.
 func (p *putty) command(node, proxy string, args ...string) *exec.Cmd {
 	if proxy != "" {
-		through := []string{"plink"}
-		for _, word := range append([]string{"-nc", node}, p.arguments(proxy)...) {
-			through = append(through, word)
-		}
+		through := append([]string{"plink", "-nc", node}, p.arguments(proxy)...)
 		args = append(args, "-proxycmd", strings.Join(through, " "))
 	}
 	cmd := exec.Command("plink", append(args, p.arguments(node)...)...)

@@ -30,11 +30,14 @@ const tunnelRate = 2 << 20
 
 // TestTunnelsUnderLoad keeps forty tunnels of one connection busy while two
 // shells on it must answer at once. Every byte is compared, and the memory must
-// be back where it was. E2E_LOAD is for how long, such as 60s.
+// be back where it was. E2E_LOAD is for how long, such as 60s, on a host that does
+// nothing else.
 func TestTunnelsUnderLoad(t *testing.T) {
 	const tunnels = 40
-	duration := 10 * time.Second
+	// A short run has the processors together with other packages' tests.
+	duration, medianLimit, limit := 10*time.Second, 250*time.Millisecond, 5*time.Second
 	if text := os.Getenv("E2E_LOAD"); text != "" {
+		medianLimit, limit = 50*time.Millisecond, time.Second
 		var err error
 		duration, err = time.ParseDuration(text)
 		require.NoError(t, err, "E2E_LOAD")
@@ -112,8 +115,8 @@ func TestTunnelsUnderLoad(t *testing.T) {
 	median, most := all[len(all)/2], all[len(all)-1]
 	t.Logf("%d tunnels carried %d MiB each way in %v, %.0f MiB/s; a shell's round trip took %v (median of %d), %v at most",
 		tunnels, total>>20, duration, float64(total>>20)/duration.Seconds(), median.Round(time.Microsecond), len(all), most.Round(time.Microsecond))
-	assert.Less(t, median, 50*time.Millisecond, "the median of a shell's round trips")
-	assert.Less(t, most, time.Second, "the longest of a shell's round trips")
+	assert.Less(t, median, medianLimit, "the median of a shell's round trips")
+	assert.Less(t, most, limit, "the longest of a shell's round trips")
 
 	var after map[string]float64
 	back := func() bool {

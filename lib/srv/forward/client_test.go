@@ -91,21 +91,6 @@ func socketFolder(t *testing.T) string {
 	return dir
 }
 
-// receive returns the next n bytes.
-func receiveBytes(t *testing.T, c *Conn, n int) string {
-	t.Helper()
-	r, w := io.Pipe()
-	go func() {
-		_, err := c.WriteTo(w)
-		_ = w.CloseWithError(err)
-	}()
-	b := make([]byte, n)
-	_, err := io.ReadFull(r, b)
-	require.NoError(t, err)
-	_ = r.Close()
-	return string(b)
-}
-
 func TestDial(t *testing.T) {
 	c := newPair(t)
 	tcp, err := net.Listen("tcp4", "127.0.0.1:0")

@@ -51,8 +51,6 @@ const (
 	version = 1
 	// maxMessage is the largest message.
 	maxMessage = 4096
-	// maxAddresses bounds those that one Listen names.
-	maxAddresses = 4
 )
 
 // Network says what an address is.

@@ -454,7 +454,7 @@ func (f *forwarding) listen(key listenerKey) (a answer) {
 		return a
 	}
 	addresses := []string{key.address}
-	wrong := ""
+	var wrong string
 	if key.network == forward.TCP {
 		addresses = bindAddresses(f.conn.server.cfg.GatewayPorts, key.address)
 		wrong = forward.CheckHost(addresses[0])
