@@ -5,7 +5,6 @@ package e2e
 import (
 	"errors"
 	"net"
-	"os/exec"
 	"strings"
 	"testing"
 	"time"
@@ -194,22 +193,19 @@ func dropped(t *testing.T, addr string, connections int) int {
 	return n
 }
 
-// TestNotBuiltYet: what there is not is refused cleanly, is no login, and the
-// connection goes on.
-func TestNotBuiltYet(t *testing.T) {
+// TestWhatThereIsNot is refused cleanly, is no login, and the connection goes on.
+func TestWhatThereIsNot(t *testing.T) {
 	w := newWorld(t, worldConfig{})
 	alice := w.daemon.Sign("alice", w.bob.Name)
 	client := harness.NewClient(t, w.daemon, alice)
 	mark := w.audit.Fence()
 
-	sftp := exec.Command("sftp", "-F", client.Config, "-b", "/dev/null", w.bob.Name+"@node")
-	out, err := sftp.CombinedOutput()
-	assert.Error(t, err)
-	assert.NotContains(t, string(out), "Permission denied")
-	assert.Regexp(t, `(?i)subsystem|Connection closed|not`, string(out))
+	unknown := client.Run("-s", w.bob.Name+"@node", "netconf")
+	assert.NotZero(t, unknown.Code)
+	assert.Contains(t, unknown.Stderr, "subsystem request failed")
 
 	conn := harness.MustDial(t, w.daemon.NodeAddr, w.bob.Name, harness.ReadIdentity(t, alice))
-	_, _, err = conn.OpenChannel("x11", nil)
+	_, _, err := conn.OpenChannel("x11", nil)
 	assert.Error(t, err)
 	session, err := conn.NewSession()
 	require.NoError(t, err)
