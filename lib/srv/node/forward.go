@@ -13,7 +13,6 @@ import (
 	"io"
 	"math"
 	"os"
-	"runtime/debug"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -36,11 +35,6 @@ const (
 	listenTimeout = 15 * time.Second
 	// dialTimeout is more than what the user's process has, which tells it better.
 	dialTimeout = forward.DialTimeout + 5*time.Second
-
-	// muchCarried is how many bytes a forwarded connection has carried after whose
-	// end memory is given back, giveBackDelay how long after.
-	muchCarried   = 1 << 20
-	giveBackDelay = 5 * time.Second
 )
 
 // errDistrusted is why a connection forwards nothing any more.
@@ -372,10 +366,8 @@ func (f *forwarding) relay(ch ssh.Channel, requests <-chan *ssh.Request, conn *f
 		conn.StopReceiving()
 	})
 	sent := make(chan struct{})
-	var given atomic.Int64
 	f.conn.spawn(func() {
-		n, err := conn.ReadFrom(ch)
-		given.Store(n)
+		_, err := conn.ReadFrom(ch)
 		if err == nil {
 			_ = conn.CloseWrite()
 		}
@@ -385,7 +377,7 @@ func (f *forwarding) relay(ch ssh.Channel, requests <-chan *ssh.Request, conn *f
 			_, _ = io.Copy(io.Discard, ch)
 		}
 	})
-	received, err := conn.WriteTo(ch)
+	_, err := conn.WriteTo(ch)
 	if err == nil {
 		_ = ch.CloseWrite()
 	}
@@ -395,7 +387,6 @@ func (f *forwarding) relay(ch ssh.Channel, requests <-chan *ssh.Request, conn *f
 	_ = ch.Close()
 	_ = conn.Close()
 	<-closed
-	f.conn.server.carried(received + given.Load())
 }
 
 // answer is what a global request is answered with, and what comes after that.
@@ -403,19 +394,6 @@ type answer struct {
 	ok      bool
 	payload []byte
 	then    func()
-}
-
-// carried hears how much a forwarded connection has carried that has ended. Much
-// data leaves much garbage, which the runtime of an idle daemon would keep for
-// minutes.
-func (s *Server) carried(n int64) {
-	if n < muchCarried || !s.givingBack.CompareAndSwap(false, true) {
-		return
-	}
-	s.cfg.Clock.AfterFunc(giveBackDelay, func() {
-		s.givingBack.Store(false)
-		debug.FreeOSMemory()
-	})
 }
 
 // request carries out a global request about forwarding, which may take a while.

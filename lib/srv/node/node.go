@@ -191,8 +191,6 @@ type Server struct {
 	srv   *srv.Server
 	// buffers are lent to forwarded connections.
 	buffers forward.Buffers
-	// givingBack says that memory is about to be given back to the system.
-	givingBack atomic.Bool
 }
 
 // New returns a node that accepts nothing before Serve is called.
