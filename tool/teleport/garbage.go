@@ -57,7 +57,7 @@ func (c *collector) look() {
 	now := time.Now()
 	allocated, live := heap()
 	// Shorter than this a burst of logins looks like a transfer.
-	if now.Sub(c.at) < lookInterval/10 {
+	if now.Sub(c.at) < lookInterval/40 {
 		c.watch()
 		return
 	}

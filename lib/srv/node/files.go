@@ -93,7 +93,7 @@ func copiesFiles(command string) bool {
 
 // widePipe is the size of a pipe that much goes through: fewer wake-ups than
 // with the kernel's 64 KiB, and still little that waits in it.
-const widePipe = 256 << 10
+const widePipe = 1 << 20
 
 // largeInput is how much of the client's goes into such a pipe at once.
 const largeInput = widePipe / 2
