@@ -214,3 +214,58 @@ func TestSecondFactorEnds(t *testing.T) {
 		require.Equal(t, refusal("bob", "alice", "server-is-shutting-down"), h.refusals(2))
 	})
 }
+
+// patientConn is a client's connection on which nothing follows the version line
+// before the server has made its offer.
+type patientConn struct {
+	net.Conn
+	wrote, read int
+	offered     chan struct{}
+}
+
+func (c *patientConn) Write(b []byte) (int, error) {
+	if c.wrote++; c.wrote == 2 {
+		<-c.offered
+	}
+	return c.Conn.Write(b)
+}
+
+func (c *patientConn) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	before := c.read
+	// More than a version line.
+	if c.read += n; before < 256 && c.read >= 256 {
+		close(c.offered)
+	}
+	return n, err
+}
+
+// TestSecondFactorOfPatientClient: a client that waits for the server's offer is
+// asked like any other.
+func TestSecondFactorOfPatientClient(t *testing.T) {
+	t.Parallel()
+	h := newHost(t, func(c *srv.Config) {
+		c.SecondFactor = func(ctx context.Context, a srv.Attempt) (io.Closer, error) {
+			for range 3 {
+				if _, err := a.Ask("", "", []string{"Code: "}, []bool{false}); err != nil {
+					return nil, err
+				}
+			}
+			// Nobody has told it meanwhile that the client is gone.
+			return closer{make(chan struct{})}, ctx.Err()
+		}
+	})
+	conn, err := net.Dial("tcp", h.addr)
+	require.NoError(t, err)
+	client, channels, requests, err := ssh.NewClientConn(&patientConn{Conn: conn, offered: make(chan struct{})}, h.addr, &ssh.ClientConfig{
+		User: "bob", Auth: []ssh.AuthMethod{ssh.PublicKeys(h.person()), answering("1")}, HostKeyCallback: ssh.InsecureIgnoreHostKey(),
+	})
+	require.NoError(t, err)
+	go ssh.DiscardRequests(requests)
+	go func() {
+		for c := range channels {
+			_ = c.Reject(ssh.Prohibited, "")
+		}
+	}()
+	require.NoError(t, client.Close())
+}

@@ -46,6 +46,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"os"
 	"runtime/debug"
 	"sync"
 	"syscall"
@@ -394,7 +395,7 @@ type connection struct {
 // Read is the client's.
 func (c *connection) Read(b []byte) (int, error) {
 	n, err := c.Conn.Read(b)
-	if err != nil && c.ended != nil {
+	if err != nil && c.ended != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
 		c.endOnce.Do(func() { close(c.ended) })
 	}
 	return n, err

@@ -623,6 +623,24 @@ func TestInternalSFTP(t *testing.T) {
 			assert.Contains(t, result.Stderr, "ermission denied", line)
 		}
 	})
+	t.Run("startup files", func(t *testing.T) {
+		// They are the user's to write, and a shell of this login's would run them.
+		f := with(t, "internal-sftp")
+		rc := here + "/rc"
+		require.NoError(t, os.WriteFile(rc, []byte("echo ran; touch "+w.bob.Home+"/ran; eval \"$SSH_ORIGINAL_COMMAND\"\n"), 0o644))
+		for _, name := range []string{".bashrc", ".bash_profile", ".profile", ".zshenv", ".cshrc"} {
+			result := f.sftp(t, "put "+rc+" "+name)
+			require.Zero(t, result.Code, "%+v", result)
+		}
+		result := f.client.Run(w.bob.Name+"@node", "echo escaped; id")
+		assert.Equal(t, harness.Result{}, result)
+		result = f.sftp(t, "pwd")
+		assert.Zero(t, result.Code, "%+v", result)
+		assert.NoFileExists(t, w.bob.Home+"/ran")
+		for _, name := range []string{".bashrc", ".bash_profile", ".profile", ".zshenv", ".cshrc"} {
+			require.NoError(t, os.Remove(filepath.Join(w.bob.Home, name)))
+		}
+	})
 	t.Run("unknown", func(t *testing.T) {
 		for _, command := range []string{"internal-sftp -d /", "internal-sftp -R -u 0", "internal-sftp;id"} {
 			f := with(t, command)

@@ -61,9 +61,9 @@ func (s *channel) checkFiles(m *session.Start) (refusal string, status uint32) {
 			s.conn.log.Info("Refused: a terminal, with a certificate that allows sftp only.")
 			return filesOnly, exitNoCopy
 		}
-		m.Program, m.Command = session.Files, strings.Join(options, " ")
+		m.Program, m.Command = session.OnlyFiles, strings.Join(options, " ")
 	}
-	if s.conn.server.cfg.RefuseFileCopy && (m.Program == session.Files || m.Program == session.Command && copiesFiles(m.Command)) {
+	if s.conn.server.cfg.RefuseFileCopy && (m.Program == session.Files || m.Program == session.OnlyFiles || m.Program == session.Command && copiesFiles(m.Command)) {
 		s.conn.log.Info("Refused: copying files, which this node does not allow (ssh_file_copy).")
 		return noCopyText, exitNoCopy
 	}

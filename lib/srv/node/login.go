@@ -556,7 +556,10 @@ func (l *login) finish(exit error) {
 		l.log.WithError(err).Error("Processes of a login are left.")
 	}
 	if l.loggedIn == nil {
-		l.recordRefusal("session-process-died")
+		// Who has authenticated and gone has not tried to log in.
+		if l.nextID > 0 || !givenUp {
+			l.recordRefusal("session-process-died")
+		}
 		return
 	}
 	l.record(auditd.AuditUserEnd, auditd.Success, "", l.loggedIn.TTY)

@@ -40,7 +40,11 @@ func (l *login) open(m *Start) {
 	l.reserved = nil
 	if m.PTY == nil || m.Program == Forward {
 		l.reserved, term = term, nil
-	} else if term == nil {
+	} else if term != nil {
+		if err := term.set(m.PTY); err != nil {
+			l.note(err.Error())
+		}
+	} else {
 		var err error
 		if term, err = openTerminal(m.PTY, &l.request.Account, l.root); err != nil {
 			l.note(err.Error())
@@ -253,7 +257,7 @@ func (l *login) fork(m *Start, term *terminal, files []int) (pid int, note strin
 
 // program is the path of what a Start runs.
 func (l *login) program(m *Start) string {
-	if m.Program == Forward {
+	if m.Program == Forward || m.Program == OnlyFiles {
 		return l.request.UserProgram
 	}
 	return l.shell()
@@ -267,6 +271,8 @@ func (l *login) arguments(m *Start) []string {
 		return []string{"-" + name}
 	case Forward:
 		return []string{path.Base(l.request.UserProgram), "forward"}
+	case OnlyFiles:
+		return append([]string{path.Base(l.request.UserProgram), "sftp"}, strings.Fields(m.Command)...)
 	case Files:
 		command := quoteForShell(l.request.UserProgram) + " sftp"
 		if m.Command != "" {
@@ -297,7 +303,7 @@ func (l *login) before(m *Start) []string {
 	}
 	switch {
 	// As with sshd, whose own file is for files too.
-	case r.UserRC && m.Program != Files && exists(r.Account.Home+"/.ssh/rc"):
+	case r.UserRC && m.Program != Files && m.Program != OnlyFiles && exists(r.Account.Home+"/.ssh/rc"):
 		words = append(words, "-r")
 	case r.SystemRC && exists(sshrcFile):
 		words = append(words, "-s")

@@ -409,8 +409,10 @@ func (l *login) refuse(r *refusal) error {
 	// The daemon was told of a record that was not written.
 	_ = l.emit(auditd.AuditUserLogin, auditd.Failed, r.reason)
 	_ = l.emit(auditd.AuditUserErr, auditd.Failed, r.reason)
-	err := errors.Join(l.closePAM(), l.emitter.Close())
-	return errors.Join(err, l.send(&Refused{Reason: r.err.Error(), Text: r.text, Recorded: true}))
+	// Before PAM ends, whose modules may take this process with them: what is
+	// recorded is not to be recorded again.
+	err := l.send(&Refused{Reason: r.err.Error(), Text: r.text, Recorded: true})
+	return errors.Join(err, l.closePAM(), l.emitter.Close())
 }
 
 func (l *login) closePAM() error {

@@ -154,6 +154,10 @@ const (
 	// Start.Command as its arguments, so that a shell that lets nobody in
 	// (nologin) lets no files out.
 	Files
+	// OnlyFiles runs the same server without a shell, for a login that may do
+	// nothing else: a shell would read startup files that the user can write with
+	// it.
+	OnlyFiles
 	// Forward runs teleport-user for the connection's forwarding. Its one
 	// descriptor is a SOCK_SEQPACKET socket to it (lib/srv/forward).
 	Forward

@@ -27,7 +27,7 @@ func openTerminal(p *PTY, account *Account, root bool) (*terminal, error) {
 	if err != nil {
 		return nil, fmt.Errorf("opening /dev/ptmx: %w", err)
 	}
-	t := &terminal{master: master, slave: -1, term: termName(p.Term)}
+	t := &terminal{master: master, slave: -1}
 	if err := t.setUp(p, account, root); err != nil {
 		t.close()
 		return nil, err
@@ -52,6 +52,12 @@ func (t *terminal) setUp(p *PTY, account *Account, root bool) error {
 			return err
 		}
 	}
+	return t.set(p)
+}
+
+// set sets what a client asked for.
+func (t *terminal) set(p *PTY) error {
+	t.term = termName(p.Term)
 	if err := setModes(t.slave, p.Modes); err != nil {
 		return fmt.Errorf("setting the modes of %s: %w", t.name, err)
 	}
