@@ -22,11 +22,14 @@ const (
 	// third of a transfer's time.
 	maxPercent = 400
 	maxGarbage = 48 << 20
-	// transferRate, in bytes a second, is what logins do not allocate and
-	// transfers do.
-	transferRate = 64 << 20
-	// lookInterval is the time between two looks at a transfer's rate.
-	lookInterval = time.Second
+	// beginRate, in bytes a second, is what logins do not allocate even at once,
+	// and a transfer does from its beginning; goingRate is what keeps it one.
+	beginRate = 256 << 20
+	goingRate = 64 << 20
+	// beginInterval is the shortest time that a rate is taken of, lookInterval the
+	// time between two looks at a transfer's.
+	beginInterval = 8 * time.Millisecond
+	lookInterval  = time.Second
 )
 
 // collector notices transfers by the garbage that they make.
@@ -56,12 +59,11 @@ func (c *collector) watch() {
 func (c *collector) look() {
 	now := time.Now()
 	allocated, live := heap()
-	// Shorter than this a burst of logins looks like a transfer.
-	if now.Sub(c.at) < lookInterval/40 {
+	if now.Sub(c.at) < beginInterval {
 		c.watch()
 		return
 	}
-	busy := c.rate(now, allocated) >= transferRate
+	busy := c.rate(now, allocated) >= beginRate
 	c.at, c.allocated = now, allocated
 	if !busy {
 		c.watch()
@@ -73,7 +75,7 @@ func (c *collector) look() {
 			time.Sleep(lookInterval)
 			now := time.Now()
 			allocated, _ := heap()
-			busy = c.rate(now, allocated) >= transferRate
+			busy = c.rate(now, allocated) >= goingRate
 			c.at, c.allocated = now, allocated
 		}
 		debug.SetGCPercent(idlePercent)
