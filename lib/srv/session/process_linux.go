@@ -173,12 +173,11 @@ func openFiles(m *Start, term *terminal) (theirs, ours []int, err error) {
 		}
 		return theirs, ours, nil
 	}
-	var pipes [3][2]int
-	for i := range pipes {
-		if err := unix.Pipe2(pipes[i][:], unix.O_CLOEXEC); err != nil {
+	for i := range 3 {
+		reading, writing, err := openStream(m.Program == Files || m.Program == OnlyFiles)
+		if err != nil {
 			return theirs, ours, fmt.Errorf("opening a pipe: %w", err)
 		}
-		reading, writing := pipes[i][0], pipes[i][1]
 		if i == 0 {
 			theirs, ours = append(theirs, reading), append(ours, writing)
 		} else {
@@ -186,6 +185,35 @@ func openFiles(m *Start, term *terminal) (theirs, ours []int, err error) {
 		}
 	}
 	return theirs, ours, nil
+}
+
+// streamBuffer is how much waits in a stream for files.
+const streamBuffer = 512 << 10
+
+// openStream returns both ends of a pipe, or, for files, of a socket, which carries
+// them with fewer pages and a fifth faster. Pipes are what commands expect: they
+// can be opened again by way of /dev/stdin. And a socket carries descriptors, too,
+// whose closing could hold up the daemon for as long as the user likes
+// (SO_LINGER): it is taken only where the kernel can be told to carry none, since
+// Linux 6.16.
+func openStream(files bool) (reading, writing int, err error) {
+	if files {
+		fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+		if err == nil {
+			for _, fd := range fds {
+				err = errors.Join(err, unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_PASSRIGHTS, 0))
+				// Not in every container: the size is then the host's own.
+				_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUFFORCE, streamBuffer)
+			}
+			if err == nil {
+				return fds[0], fds[1], nil
+			}
+			closeAll(fds[:])
+		}
+	}
+	var fds [2]int
+	err = unix.Pipe2(fds[:], unix.O_CLOEXEC)
+	return fds[0], fds[1], err
 }
 
 // isHushed tells whether the user wants to see nothing but a prompt (login(1)).
