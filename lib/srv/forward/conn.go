@@ -33,7 +33,6 @@ func (b *Buffers) get() *[chunk]byte {
 
 func (b *Buffers) put(buf *[chunk]byte) { b.pool.Put(buf) }
 
-
 // Conn is a connection that the user's process has made. The user may still have
 // the socket, too, and change it: whether it blocks is not left to it.
 type Conn struct {
