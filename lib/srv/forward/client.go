@@ -44,8 +44,9 @@ func (e *Error) Error() string { return e.text }
 type Config struct {
 	// Socket is the socket to the process, which the Client takes over.
 	Socket *os.File
-	// Gate is shared by the Clients of one login.
-	Gate Gate
+	// Gate is shared by the Clients of one user. The caller holds it until
+	// NewClient returns.
+	Gate *Gate
 	// Buffers may be shared by all.
 	Buffers *Buffers
 	// Warn writes a line to the log.
@@ -127,11 +128,13 @@ func NewClient(cfg Config) (*Client, error) {
 		requests:  make(map[uint32]*request),
 		listeners: make(map[uint32]*Listener),
 	}
+	cfg.Gate.Hold()
 	cfg.Spawn(c.receive)
 	return c, nil
 }
 
-// Close ends the process, and what waits for it.
+// Close ends the process, and what waits for it. It does not block: what the
+// user's process has sent is closed later.
 func (c *Client) Close() error {
 	c.end(ErrGone)
 	return nil
@@ -147,7 +150,9 @@ func (c *Client) Hostile() bool {
 	return c.hostile
 }
 
-// end fails everything that waits.
+// end fails everything that waits. Closing the socket would close what is queued
+// there, and wait for a thread that receives; the process, which is not to be
+// trusted with either, hears of the end without.
 func (c *Client) end(err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -155,7 +160,7 @@ func (c *Client) end(err error) {
 		return
 	}
 	c.err = err
-	_ = c.socket.Close()
+	c.shutdown()
 	for id, r := range c.requests {
 		delete(c.requests, id)
 		r.answer <- result{err: err}
@@ -165,6 +170,11 @@ func (c *Client) end(err error) {
 		close(l.closed)
 	}
 	close(c.done)
+}
+
+func (c *Client) shutdown() {
+	_ = c.socket.CloseWrite()
+	_ = c.socket.CloseRead()
 }
 
 // distrust ends a process that has sent what no honest one would.
@@ -281,28 +291,37 @@ func (l *Listener) Close(ctx context.Context) error {
 
 // receive takes what the process says until it is gone.
 func (c *Client) receive() {
+	defer c.closeSocket()
 	for {
-		body, fds, err := seqpacket.Receive(c.socket, maxMessage+1, 1)
+		body, fds, err := seqpacket.ReceiveHostile(c.socket, maxMessage+1, c.cfg.Gate.pass)
 		if err == nil && body == nil {
 			c.end(ErrGone)
 			return
 		}
-		if err != nil {
-			// Also a descriptor that cannot be used at all (O_PATH).
-			c.distrust(err)
-			return
+		var m message
+		// An error is also a descriptor that cannot be used at all (O_PATH).
+		if err == nil {
+			m, err = decode(body)
 		}
-		m, err := decode(body)
 		if err == nil {
 			err = c.take(m, fds)
-		} else {
-			c.closeAll(fds)
 		}
 		if err != nil {
+			// Whoever waits does not wait for what closing them may take.
 			c.distrust(err)
+			c.closeAll(fds)
 			return
 		}
 	}
+}
+
+// closeSocket closes the socket, with what is queued there. It may take as long
+// as the user likes.
+func (c *Client) closeSocket() {
+	defer c.cfg.Gate.Release()
+	c.shutdown()
+	_ = seqpacket.Drain(c.socket, c.cfg.Gate.pass, c.closeAll)
+	c.cfg.Gate.pass(func() { _ = c.socket.Close() })
 }
 
 func (c *Client) closeAll(fds []int) {
@@ -311,8 +330,8 @@ func (c *Client) closeAll(fds []int) {
 	}
 }
 
-// take carries out one message. The descriptors are its own. The error says that
-// no honest process sends it.
+// take carries out one message. The error says that no honest process sends it;
+// its descriptors are the caller's then.
 func (c *Client) take(m message, fds []int) error {
 	most := 0
 	switch m.(type) {
@@ -320,8 +339,6 @@ func (c *Client) take(m message, fds []int) error {
 		most = 1
 	}
 	if len(fds) > most {
-		// The kernel's room for one is room for two.
-		c.closeAll(fds)
 		return errors.New("it sent a descriptor too many")
 	}
 	var conn *Conn
@@ -446,7 +463,8 @@ func (c *Client) takeListening(m *listening) error {
 // odd tells, once, of an answer to nothing.
 func (c *Client) odd(id uint32) {
 	c.mu.Lock()
-	told := c.strange
+	// What it said before it heard of its end is not odd.
+	told := c.strange || c.err != nil
 	c.strange = true
 	c.mu.Unlock()
 	if !told {

@@ -49,7 +49,7 @@ func newTestClient(t *testing.T) (*Client, *net.UnixConn, *log) {
 	require.NoError(t, err)
 	t.Cleanup(func() { theirs.Close() })
 	lines := new(log)
-	c, err := NewClient(Config{Socket: ours, Gate: NewGate(), Buffers: new(Buffers), Warn: lines.warn, Spawn: func(f func()) { go f() }})
+	c, err := NewClient(Config{Socket: ours, Gate: new(Gates).Of(0), Buffers: new(Buffers), Warn: lines.warn, Spawn: func(f func()) { go f() }})
 	require.NoError(t, err)
 	t.Cleanup(func() { c.Close() })
 	return c, theirs, lines
@@ -469,7 +469,7 @@ func newTestConn(t *testing.T) (c *Conn, ours, other int) {
 		unix.Close(ours)
 		unix.Close(fds[1])
 	})
-	c, err = newConn(fds[0], NewGate(), new(Buffers))
+	c, err = newConn(fds[0], new(Gates).Of(0), new(Buffers))
 	require.NoError(t, err)
 	return c, ours, fds[1]
 }

@@ -33,34 +33,11 @@ func (b *Buffers) get() *[chunk]byte {
 
 func (b *Buffers) put(buf *[chunk]byte) { b.pool.Put(buf) }
 
-// Gate bounds the threads of the daemon that may be held up in system calls on
-// descriptors that came from one user's process. None of these calls waits for
-// anything in good faith. But a user who keeps a copy of a socket can hold its
-// lock, in a system call of his own whose memory the kernel waits for; and a
-// descriptor that is no socket may be anything, closing which may take for ever.
-type Gate chan struct{}
-
-// gateWidth is how many threads these are. More would not make anything faster:
-// a connection's packets are encrypted one by one.
-const gateWidth = 8
-
-// NewGate returns the gate for the connections of one login.
-func NewGate() Gate { return make(Gate, gateWidth) }
-
-func (g Gate) pass(f func()) {
-	g <- struct{}{}
-	defer func() { <-g }()
-	f()
-}
-
-// close closes a descriptor that the user's process has passed.
-func (g Gate) close(fd int) { g.pass(func() { _ = unix.Close(fd) }) }
-
 // Conn is a connection that the user's process has made. The user may still have
 // the socket, too, and change it: whether it blocks is not left to it.
 type Conn struct {
 	file    *os.File
-	gate    Gate
+	gate    *Gate
 	buffers *Buffers
 	// draining says that what is left to send must go on, aborted that nothing is
 	// sent any more.
@@ -73,15 +50,15 @@ type Conn struct {
 
 var errNoSocket = errors.New("the process has passed a descriptor that is no connection")
 
-// newConn takes a descriptor over, which is closed where it is not the socket of
-// a connection. Nothing is asked of it before that is known.
-func newConn(fd int, gate Gate, buffers *Buffers) (*Conn, error) {
+// newConn takes a descriptor over, unless it is not the socket of a connection.
+// Nothing is asked of it before that is known.
+func newConn(fd int, gate *Gate, buffers *Buffers) (*Conn, error) {
 	ok := false
 	gate.pass(func() { ok = isStream(fd) })
 	if !ok {
-		gate.close(fd)
 		return nil, errNoSocket
 	}
+	gate.Hold()
 	return &Conn{file: os.NewFile(uintptr(fd), "forwarded connection"), gate: gate, buffers: buffers}, nil
 }
 
@@ -143,12 +120,10 @@ func (c *Conn) Close() error {
 }
 
 func (c *Conn) closeFile() {
+	defer c.gate.Release()
 	c.gate.pass(func() {
 		if raw, err := c.file.SyscallConn(); err == nil {
-			_ = raw.Control(func(fd uintptr) {
-				// Closing waits for nobody.
-				_ = unix.SetsockoptLinger(int(fd), unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{})
-			})
+			_ = raw.Control(func(fd uintptr) { unlinger(int(fd)) })
 		}
 		_ = c.file.Close()
 	})

@@ -110,6 +110,23 @@ func playForwarder() bool {
 		send(nil)
 	case "end":
 		os.Exit(0)
+	case "lingering":
+		// Most of them are queued behind what ends the service.
+		for range 4 {
+			fds := []int{lingering(), lingering(), lingering(), lingering()}
+			send(accepted, fds...)
+			for _, fd := range fds {
+				_ = unix.Close(fd)
+			}
+		}
+	case "nested":
+		// Another socket is in the queue of one, and closed with it.
+		pair, _ := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM, 0)
+		inner := lingering()
+		_ = unix.Sendmsg(pair[1], []byte("x"), unix.UnixRights(inner), nil, 0)
+		_, _ = unix.Close(inner), unix.Close(pair[1])
+		send(accepted, pair[0])
+		_ = unix.Close(pair[0])
 	case "flood":
 		pair, _ := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM, 0)
 		for send(accepted, pair[0]) && send(connected[:2]) {
@@ -124,4 +141,24 @@ func playForwarder() bool {
 	for {
 		time.Sleep(time.Hour)
 	}
+}
+
+// lingering returns a TCP socket closing which takes ten minutes, or until this
+// process ends, which has its peer and does not read from it.
+func lingering() int {
+	listener, _ := unix.Socket(unix.AF_INET, unix.SOCK_STREAM, 0)
+	_ = unix.Bind(listener, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}})
+	_ = unix.Listen(listener, 1)
+	addr, _ := unix.Getsockname(listener)
+	fd, _ := unix.Socket(unix.AF_INET, unix.SOCK_STREAM, 0)
+	_ = unix.Connect(fd, addr)
+	_, _, _ = unix.Accept(listener)
+	_ = unix.SetNonblock(fd, true)
+	for b := make([]byte, 1<<16); ; {
+		if _, err := unix.Write(fd, b); err != nil {
+			break
+		}
+	}
+	_ = unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1, Linger: 600})
+	return fd
 }

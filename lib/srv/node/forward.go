@@ -35,10 +35,16 @@ const (
 	listenTimeout = 15 * time.Second
 	// dialTimeout is more than what the user's process has, which tells it better.
 	dialTimeout = forward.DialTimeout + 5*time.Second
+	// gateTimeout is how long a user's processes may hold up all threads that
+	// serve him before they get no process that forwards any more.
+	gateTimeout = 5 * time.Second
 )
 
 // errDistrusted is why a connection forwards nothing any more.
 var errDistrusted = errors.New("the process that forwards has misbehaved; connect again")
+
+// errHeldUp is why a user's connections forward nothing for now.
+var errHeldUp = errors.New("this user's processes hold up what they forward")
 
 // listenerKey is what the client cancels a listener by.
 type listenerKey struct {
@@ -51,7 +57,8 @@ type listenerKey struct {
 // forwarding is what one connection forwards.
 type forwarding struct {
 	conn *connection
-	gate forward.Gate
+	// gate is held until end.
+	gate *forward.Gate
 	// ctx ends with the connection.
 	ctx    context.Context
 	cancel context.CancelFunc
@@ -77,7 +84,7 @@ type forwarding struct {
 func newForwarding(c *connection) *forwarding {
 	f := &forwarding{
 		conn:      c,
-		gate:      forward.NewGate(),
+		gate:      c.server.gates.Of(c.Identity.UID),
 		listeners: make(map[listenerKey]*forward.Listener),
 		conns:     make(map[*forward.Conn]struct{}),
 	}
@@ -85,8 +92,10 @@ func newForwarding(c *connection) *forwarding {
 	return f
 }
 
-// end ends all of it, without waiting.
+// end ends all of it, without waiting: the login ends after it. Nothing in it, nor
+// under f.mu elsewhere, closes or asks what a user's process has passed.
 func (f *forwarding) end() {
+	defer f.gate.Release()
 	f.cancel()
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -120,7 +129,7 @@ func (f *forwarding) refusal() string {
 
 // process returns the user's process that forwards, and starts it, and with it
 // the login, where there is none. pty is the terminal that the login is about to
-// have. The error is as login.start's, or errDistrusted.
+// have. The error is as login.start's, errDistrusted or errHeldUp.
 func (f *forwarding) process(pty *session.PTY) (*forward.Client, error) {
 	f.starting.Lock()
 	defer f.starting.Unlock()
@@ -137,12 +146,28 @@ func (f *forwarding) process(pty *session.PTY) (*forward.Client, error) {
 	}
 	f.mu.Lock()
 	over, distrusted := f.over, f.distrusted
+	if !over {
+		// It may end meanwhile.
+		f.gate.Hold()
+		defer f.gate.Release()
+	}
 	f.mu.Unlock()
 	switch {
 	case over:
 		return nil, trace.Wrap(errEnded)
 	case distrusted:
 		return nil, trace.Wrap(errDistrusted)
+	}
+	// Each process could leave descriptors here that nobody can close.
+	ctx, cancel := context.WithTimeout(f.ctx, gateTimeout)
+	err := f.gate.Wait(ctx)
+	cancel()
+	if errors.Is(err, context.DeadlineExceeded) {
+		f.warnOnce("The user's processes hold up all threads that serve their forwarded connections: forwarding is refused.")
+		return nil, trace.Wrap(errHeldUp)
+	}
+	if err != nil {
+		return nil, trace.Wrap(errEnded)
 	}
 	p, err := f.conn.login.start(&session.Start{Program: session.Forward, PTY: pty})
 	if err != nil {
@@ -294,7 +319,7 @@ func (f *forwarding) explain(err error) (reason ssh.RejectionReason, text string
 	if failed, ok := errors.AsType[*failedError](err); ok {
 		return ssh.ConnectionFailed, failed.text
 	}
-	for _, known := range []error{errEnded, errDistrusted, forward.ErrGone, context.Canceled} {
+	for _, known := range []error{errEnded, errDistrusted, errHeldUp, forward.ErrGone, context.Canceled} {
 		if errors.Is(err, known) {
 			return ssh.ConnectionFailed, known.Error()
 		}

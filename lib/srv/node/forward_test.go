@@ -71,15 +71,18 @@ func roundTrip(t *testing.T, conn net.Conn, size int) {
 	})
 }
 
-// logins counts what the log has of logins.
-func (h *host) logins() (n int) {
+// count counts a line of the log.
+func (h *host) count(message string) (n int) {
 	for _, entry := range h.log.AllEntries() {
-		if entry.Message == "Login." {
+		if entry.Message == message {
 			n++
 		}
 	}
 	return n
 }
+
+// logins counts what the log has of logins.
+func (h *host) logins() int { return h.count("Login.") }
 
 func rejected(t *testing.T, err error) *ssh.OpenChannelError {
 	t.Helper()
@@ -589,14 +592,78 @@ func TestManyForwards(t *testing.T) {
 	require.Len(t, h.lines(), 1)
 }
 
-// TestForwarderMisbehaves: what runs as the user may be anything.
-func TestForwarderMisbehaves(t *testing.T) {
-	t.Parallel()
+// forwarders makes programs that misbehave as their names say.
+func forwarders(t *testing.T) (program func(name string) string) {
+	t.Helper()
 	self, err := os.Executable()
 	require.NoError(t, err)
 	text, err := os.ReadFile(self)
 	require.NoError(t, err)
 	dir := sessiontest.OpenDir(t)
+	return func(name string) string {
+		program := filepath.Join(dir, name)
+		require.NoError(t, os.WriteFile(program, text, 0o755))
+		return program
+	}
+}
+
+// TestForwarderKeepsLogin: sockets that are slow to close do not keep a login from
+// ending with its connection, and with it what holds their other ends.
+func TestForwarderKeepsLogin(t *testing.T) {
+	t.Parallel()
+	program := forwarders(t)
+	h := newFastHost(t, func(c *node.Config) { c.UserProgram = program("lingering") })
+	client := h.login()
+	require.Equal(t, "before\n", run(t, client, "echo before").stdout)
+	within(t, "it is answered", func() {
+		_, err := client.Dial("tcp", "127.0.0.1:1")
+		require.Error(t, err)
+	})
+	require.NoError(t, client.Close())
+	within(t, "the login ends", func() { require.NoError(t, h.server.Close()) })
+	require.Equal(t, 1, h.count("Logout."))
+	require.Empty(t, h.events.Events(), "the login's records are not the daemon's to write")
+}
+
+// TestForwarderHoldsUp: a user whose processes hold up all threads that there are
+// for him forwards nothing more, on any connection, until they let go. His logins
+// end.
+func TestForwarderHoldsUp(t *testing.T) {
+	t.Parallel()
+	program := forwarders(t)
+	h := newFastHost(t, func(c *node.Config) { c.UserProgram = program("nested") })
+	dial := func() chan error {
+		client := h.login()
+		answer := make(chan error, 1)
+		go func() {
+			_, err := client.Dial("tcp", "127.0.0.1:1")
+			answer <- err
+		}()
+		return answer
+	}
+	// More than there are threads: a signal lets one go.
+	for range 16 {
+		dial()
+	}
+	eventually(t, func() bool {
+		select {
+		case err := <-dial():
+			return strings.Contains(err.Error(), "this user's processes hold up what they forward")
+		case <-time.After(10 * time.Second):
+			// Not all of the others had come so far.
+			return false
+		}
+	}, "the next one hears of it")
+	require.Contains(t, strings.Join(h.lines(), ""), "forwarding is refused")
+	within(t, "the logins end", func() { require.NoError(t, h.server.Close()) })
+	require.Equal(t, h.logins(), h.count("Logout."))
+	require.Empty(t, h.events.Events(), "the login's records are not the daemon's to write")
+}
+
+// TestForwarderMisbehaves: what runs as the user may be anything.
+func TestForwarderMisbehaves(t *testing.T) {
+	t.Parallel()
+	forwarder := forwarders(t)
 	for name, test := range map[string]struct {
 		want string
 		// again is what the next one hears.
@@ -610,8 +677,7 @@ func TestForwarderMisbehaves(t *testing.T) {
 		"end":               {"the process that forwards has ended", "the process that forwards has ended"},
 		"flood of nobody's": {"Permission denied", ""},
 	} {
-		program := filepath.Join(dir, name)
-		require.NoError(t, os.WriteFile(program, text, 0o755))
+		program := forwarder(name)
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			h := newFastHost(t, func(c *node.Config) { c.UserProgram = program })

@@ -401,7 +401,7 @@ func (l *login) listen(cmd *exec.Cmd) {
 			// It ends its login now. What it says is read to the end, lest it
 			// waits for somebody to read.
 			l.log.WithError(err).Error("The answer of teleport-session cannot be read.")
-			seqpacket.CloseAll(fds)
+			go seqpacket.CloseAll(fds)
 			_ = l.socket.CloseWrite()
 			continue
 		}
@@ -497,7 +497,10 @@ func (l *login) take(m session.Message, fds []int) {
 	default:
 		log.Errorf("teleport-session sent a message that is the daemon's to send (%T).", m)
 	}
-	seqpacket.CloseAll(fds)
+	if len(fds) > 0 {
+		// A user's process has the other ends, and might hold up the login.
+		go seqpacket.CloseAll(fds)
+	}
 }
 
 // answerAll tells everybody who waits for a process that there will be none.

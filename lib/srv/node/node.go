@@ -191,6 +191,8 @@ type Server struct {
 	srv   *srv.Server
 	// buffers are lent to forwarded connections.
 	buffers forward.Buffers
+	// gates bound the threads that users hold up.
+	gates forward.Gates
 }
 
 // New returns a node that accepts nothing before Serve is called.
