@@ -628,7 +628,9 @@ func (s tunnels) privileged(t *testing.T) {
 	client.wait()
 	assert.NotZero(t, client.cmd.ProcessState.ExitCode())
 	assert.Contains(t, client.errors.text(), "remote port forwarding failed for listen port "+port)
-	assert.Contains(t, s.world.daemon.Log(), "The client's socket does not listen: Permission denied.")
+	harness.WaitFor(t, waitLimit, "the log to say why", func() bool {
+		return strings.Contains(s.world.daemon.Log(), "The client's socket does not listen: Permission denied.")
+	})
 }
 
 // startAgent starts an agent with a key, and returns its socket.
