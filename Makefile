@@ -5,6 +5,7 @@
 #   make install    programs and systemd unit, below PREFIX (as root)
 #   make demo       logins through the proxy, and what auditing says (as root)
 #   make test       every check and test that this host can run (root runs all)
+#   make test-long  2 GiB files, and forty tunnels for a minute (as root)
 #   make bench      the benchmarks beside their rivals (as root)
 #   make lint       gofmt, go vet, staticcheck, golangci-lint
 #   make clean      takes build/ away
@@ -37,7 +38,7 @@ export GOFLAGS := $(strip $(filter-out -buildvcs=%,$(GOFLAGS)) -buildvcs=false)
 PROGRAMS := teleport tctl teleport-session teleport-user
 LINT     := $(GO) tool -modfile=tool/lint/go.mod
 
-.PHONY: build deps install demo test bench lint clean
+.PHONY: build deps install demo test test-long bench lint clean
 
 build:
 	@command -v $(GO) >/dev/null || { echo "build: Go is missing: install Go 1.26 from https://go.dev/dl/, or name it with GO=" >&2; exit 1; }
@@ -66,6 +67,10 @@ test:
 	@if [ "$$(id -u)" -eq 0 ]; then tool/build/deps.sh || echo "test: going on without what is missing"; fi
 	@$(MAKE) --no-print-directory build
 	@tool/build/test.sh
+
+# What make test does briefly, on a host that does nothing else.
+test-long: build
+	REQUIRE_KERNEL=1 E2E_BIG=1 E2E_LOAD=60s CGO_ENABLED=$(CGO) $(GO) test -v -count 1 -timeout 60m -run '^(TestBigFiles|TestTunnelsUnderLoad)$$' ./tool/e2e
 
 bench: build
 	CGO_ENABLED=$(CGO) $(GO) test -run '^$$' -bench '$(BENCH)' -count $(COUNT) -timeout 60m ./tool/bench | tee $(BUILD)/bench.txt

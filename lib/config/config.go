@@ -369,6 +369,10 @@ func (c *Config) checkRoles() error {
 		return trace.BadParameter("%sssh_service.pam.use_pam_auth needs PAM, which is off, so that nobody would be asked: set ssh_service.pam.enabled to yes, or take use_pam_auth out",
 			c.prefix("ssh_service.pam.use_pam_auth", "ssh_service.pam.enabled"))
 	}
+	if c.SSH.Enabled && len(c.SSH.PAM.Environment) > 0 && !c.SSH.PAM.Enabled {
+		return trace.BadParameter("%sssh_service.pam.environment needs PAM, which is off, so that nobody would get the variables: set ssh_service.pam.enabled to yes, or take environment out",
+			c.prefix("ssh_service.pam.environment", "ssh_service.pam.enabled"))
+	}
 	if c.Proxy.Enabled && c.SSH.Enabled && c.Proxy.ListenAddr == c.SSH.ListenAddr {
 		if _, port, _ := net.SplitHostPort(c.SSH.ListenAddr); port != "0" {
 			return trace.BadParameter("%sproxy_service and ssh_service both listen on %s: give one of them another port",

@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"teleport-auditd/lib/pam"
 )
 
 // TestReasonsAreDocumented: who finds a reason in the audit trail looks it up.
@@ -20,6 +22,7 @@ func TestReasonsAreDocumented(t *testing.T) {
 		"login.go":             `reason[A-Z]\w+ += "([^"]+)"`,
 		"session/run_linux.go": `reason: +"([^"]+)"`,
 		"node/login.go":        `recordRefusal\("([^"]+)"\)`,
+		"node/secondfactor.go": `Reason: "([^"]+)"`,
 	} {
 		code, err := os.ReadFile(filepath.FromSlash(file))
 		require.NoError(t, err)
@@ -27,6 +30,16 @@ func TestReasonsAreDocumented(t *testing.T) {
 		require.NotEmpty(t, found, file)
 		for _, m := range found {
 			require.Contains(t, string(doc), "`"+string(m[1])+"`", file)
+		}
+	}
+	// The part of PAM that refused is the rest of a reason. Closing refuses nobody.
+	code, err := os.ReadFile(filepath.Join("..", "pam", "pam.go"))
+	require.NoError(t, err)
+	stages := regexp.MustCompile(`Stage\w+ +(?:Stage )?= "([^"]+)"`).FindAllSubmatch(code, -1)
+	require.NotEmpty(t, stages)
+	for _, m := range stages {
+		if stage := string(m[1]); stage != string(pam.StageClose) {
+			require.Contains(t, string(doc), "`pam-"+stage+"`")
 		}
 	}
 }

@@ -16,6 +16,9 @@ packages=(
 	"openssh-server: the rival in the benchmarks, and what ours is compared with"
 	"putty-tools: plink, pscp and psftp, for the tests"
 	"rsync: copying files, for the tests"
+	"libcap2-bin: programs with capabilities (setcap), for the tests"
+	"passwd: users (useradd, usermod), for the tests and the demo"
+	"mount: mount, for the tests"
 	"procps: who is logged in (w), for the tests"
 	"iproute2: whose sockets there are (ss), for the tests"
 )

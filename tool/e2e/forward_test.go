@@ -21,7 +21,6 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-	"golang.org/x/crypto/ssh"
 	"golang.org/x/sys/unix"
 
 	"teleport-auditd/tool/e2e/harness"
@@ -30,11 +29,14 @@ import (
 // TestForward is what OpenSSH's client and PuTTY's forward, directly and through
 // the proxy, and whose the sockets are.
 func TestForward(t *testing.T) {
-	harness.NeedPrograms(t, "ssh", "ss", "ssh-agent", "ssh-add", "plink", "puttygen")
+	harness.NeedPrograms(t, "ssh", "ss", "ssh-agent", "ssh-add")
 	w := newWorld(t, worldConfig{})
 	key := w.daemon.Sign("alice", w.bob.Name)
 	client := harness.NewClient(t, w.daemon, key)
-	putty := newPuTTY(t, w, key)
+	putty := harness.NewPutty(t, w.daemon, key)
+	plink := func(route harness.Route, args []string) *exec.Cmd {
+		return putty.Command("plink", route, w.bob.Name, append(args, putty.Target(w.bob.Name))...)
+	}
 	// The first rule that matches names the records, so there is one for all.
 	w.audit.Rule("always,exit", "-F", "arch=b64", "-S", "connect", "-F", "auid="+w.bob.ID(), "-k", connectKey)
 	for _, side := range []struct {
@@ -47,10 +49,8 @@ func TestForward(t *testing.T) {
 		{"ssh through the proxy", tunnels{w, func(args ...string) *exec.Cmd {
 			return client.Command(append(append([]string{"-J", w.bob.Name + "@proxy"}, args...), w.bob.Name+"@byname")...)
 		}}},
-		{"plink", tunnels{w, func(args ...string) *exec.Cmd { return putty.command(w.daemon.NodeAddr, "", args...) }}},
-		{"plink through the proxy", tunnels{w, func(args ...string) *exec.Cmd {
-			return putty.command(w.daemon.NodeAddr, w.daemon.ProxyAddr, args...)
-		}}},
+		{"plink", tunnels{w, func(args ...string) *exec.Cmd { return plink(harness.Direct, args) }}},
+		{"plink through the proxy", tunnels{w, func(args ...string) *exec.Cmd { return plink(harness.ByProxy, args) }}},
 	} {
 		t.Run(side.name, func(t *testing.T) {
 			t.Run("local", side.local)
@@ -90,6 +90,81 @@ func TestForwardRefused(t *testing.T) {
 	w.audit.Fence()
 	assert.Empty(t, harness.Show(own(w.ours(w.audit.Since(mark)))))
 	assert.Equal(t, 2, strings.Count(w.daemon.Log(), "Forwarding is refused"), "once a connection")
+}
+
+// TestForwardOff: a file that says port_forwarding: no refuses ports and sockets,
+// and nothing else.
+func TestForwardOff(t *testing.T) {
+	harness.NeedPrograms(t, "ssh-agent", "ssh-add")
+	w := newWorld(t, worldConfig{daemon: harness.DaemonConfig{SSH: []string{"port_forwarding: no"}}})
+	client := harness.NewClient(t, w.daemon, w.daemon.Sign("alice", w.bob.Name))
+	s := tunnels{w, func(args ...string) *exec.Cmd { return client.Command(append(args, w.bob.Name+"@node")...) }}
+	target := newServer(t, "tcp4", "127.0.0.1:0")
+	mark := s.mark(t)
+	entry := harness.FreeAddr(t)
+	local := launch(t, s.command("-N", "-L", entry+":"+target.Addr().String()))
+	_, err := dialSoon(t, "tcp4", entry).Read(make([]byte, 1))
+	require.ErrorIs(t, err, io.EOF)
+	local.errors.wait(t, "administratively prohibited: this node forwards no connections (port_forwarding)")
+	local.end()
+	result := client.Run("-N", "-o", "ExitOnForwardFailure=yes", "-R", "0:"+target.Addr().String(), w.bob.Name+"@node")
+	assert.Contains(t, result.Stderr, "remote port forwarding failed")
+	assert.Empty(t, target.visitors)
+	w.audit.Fence()
+	assert.Empty(t, harness.Show(own(w.ours(w.audit.Since(mark)))))
+	assert.Equal(t, 2, strings.Count(w.daemon.Log(), "Forwarding is refused"), "once a connection")
+	t.Run("agent", s.agent)
+	t.Run("X11", s.x11)
+}
+
+// TestForwardGateway: -R listens where the file's gateway_ports lets it.
+func TestForwardGateway(t *testing.T) {
+	// All of 127.0.0.0/8 is the loopback's: the second address is one that only
+	// who listens everywhere, or there, answers at.
+	const first, second = "127.0.0.1", "127.0.0.2"
+	for _, mode := range []struct {
+		name string
+		// answers says where, by what the client asks for.
+		answers map[string][]string
+	}{
+		{"no", map[string][]string{"": {first}, "*:": {first}, second + ":": {first}}},
+		{"yes", map[string][]string{"": {first, second}, "*:": {first, second}, second + ":": {first, second}}},
+		{"clientspecified", map[string][]string{"": {first}, "*:": {first, second}, second + ":": {second}}},
+	} {
+		t.Run(mode.name, func(t *testing.T) {
+			w := newWorld(t, worldConfig{noAudit: true, daemon: harness.DaemonConfig{SSH: []string{"gateway_ports: " + mode.name}}})
+			client := harness.NewClient(t, w.daemon, w.daemon.Sign("alice", w.bob.Name))
+			target := newServer(t, "tcp4", first+":0")
+			for asked, want := range mode.answers {
+				run := launch(t, client.Command("-N", "-R", asked+"0:"+target.Addr().String(), w.bob.Name+"@node"))
+				port := allocatedPort(t, run)
+				var answers []string
+				for _, host := range []string{first, second} {
+					if conn, err := net.Dial("tcp4", net.JoinHostPort(host, port)); err == nil {
+						require.NoError(t, conn.SetDeadline(time.Now().Add(waitLimit)))
+						sendsBack(t, conn)
+						conn.Close()
+						answers = append(answers, host)
+					}
+				}
+				assert.Equal(t, want, answers, "-R %s0", asked)
+				run.end()
+			}
+		})
+	}
+}
+
+// allocatedPort returns what the client's -R with port 0 was given.
+func allocatedPort(t *testing.T, client *running) (port string) {
+	t.Helper()
+	allocated := regexp.MustCompile(`Allocated port (\d+) for remote forward`)
+	harness.WaitFor(t, waitLimit, "a port", func() bool {
+		if m := allocated.FindStringSubmatch(client.errors.text()); m != nil {
+			port = m[1]
+		}
+		return port != ""
+	})
+	return port
 }
 
 // TestForwardPAM: a login that only forwards goes through PAM.
@@ -136,63 +211,6 @@ type tunnels struct {
 	command func(args ...string) *exec.Cmd
 }
 
-// putty is PuTTY's command-line client.
-type putty struct {
-	t         *testing.T
-	login     string
-	key, cert string
-	hostKeys  []string
-	home      string
-}
-
-func newPuTTY(t *testing.T, w *world, key string) *putty {
-	t.Helper()
-	p := &putty{t: t, login: w.bob.Name, cert: key + "-cert.pub", home: harness.OpenDir(t)}
-	p.key = filepath.Join(p.home, "id.ppk")
-	harness.Output(t, "puttygen", key, "-O", "private", "-o", p.key)
-	for _, addr := range []string{w.daemon.NodeAddr, w.daemon.ProxyAddr} {
-		p.hostKeys = append(p.hostKeys, "-hostkey", ssh.FingerprintSHA256(plainHostKey(t, addr)))
-	}
-	return p
-}
-
-// plainHostKey returns the host key that clients see who know no authority.
-func plainHostKey(t *testing.T, addr string) (key ssh.PublicKey) {
-	t.Helper()
-	client, err := ssh.Dial("tcp", addr, &ssh.ClientConfig{
-		User: "nobody", Timeout: waitLimit, HostKeyAlgorithms: []string{ssh.KeyAlgoED25519},
-		HostKeyCallback: func(_ string, _ net.Addr, k ssh.PublicKey) error {
-			key = k
-			return nil
-		},
-	})
-	if err == nil {
-		client.Close()
-	}
-	require.NotNil(t, key, "%v", err)
-	return key
-}
-
-// arguments are those that log in at addr.
-func (p *putty) arguments(addr string) []string {
-	host, port, err := net.SplitHostPort(addr)
-	require.NoError(p.t, err)
-	return append([]string{"-ssh", "-batch", "-P", port, "-i", p.key, "-cert", p.cert, "-l", p.login, host}, p.hostKeys...)
-}
-
-// command returns plink, on its way through a proxy where there is one. Options
-// stand before the host.
-func (p *putty) command(node, proxy string, args ...string) *exec.Cmd {
-	if proxy != "" {
-		through := append([]string{"plink", "-nc", node}, p.arguments(proxy)...)
-		args = append(args, "-proxycmd", strings.Join(through, " "))
-	}
-	cmd := exec.Command("plink", append(args, p.arguments(node)...)...)
-	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + p.home, "LANG=C", "TERM=xterm"}
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	return cmd
-}
-
 // running is a client that has been started.
 type running struct {
 	t      *testing.T
@@ -231,7 +249,16 @@ func launch(t *testing.T, cmd *exec.Cmd) *running {
 
 // end ends the client, and waits for it.
 func (r *running) end() {
-	_ = r.cmd.Process.Signal(syscall.SIGTERM)
+	// ssh looks for a signal and then waits for packets: one that comes between the
+	// two it misses.
+	for deadline := time.Now().Add(waitLimit); time.Now().Before(deadline); {
+		_ = r.cmd.Process.Signal(syscall.SIGTERM)
+		select {
+		case <-r.ended:
+			return
+		case <-time.After(time.Second):
+		}
+	}
 	r.wait()
 }
 
@@ -488,14 +515,7 @@ func (s tunnels) anyPort(t *testing.T) {
 	target := newServer(t, "tcp4", "127.0.0.1:0")
 	control := filepath.Join(harness.OpenDir(t), "control")
 	master := launch(t, s.command("-N", "-M", "-S", control, "-R", "0:"+target.Addr().String()))
-	allocated := regexp.MustCompile(`Allocated port (\d+) for remote forward`)
-	var port string
-	harness.WaitFor(t, waitLimit, "a port", func() bool {
-		if m := allocated.FindStringSubmatch(master.errors.text()); m != nil {
-			port = m[1]
-		}
-		return port != ""
-	})
+	port := allocatedPort(t, master)
 	sendsBack(t, dialSoon(t, "tcp4", "127.0.0.1:"+port))
 
 	operate := func(args ...string) string {
@@ -608,7 +628,9 @@ func (s tunnels) privileged(t *testing.T) {
 	client.wait()
 	assert.NotZero(t, client.cmd.ProcessState.ExitCode())
 	assert.Contains(t, client.errors.text(), "remote port forwarding failed for listen port "+port)
-	assert.Contains(t, s.world.daemon.Log(), "The client's socket does not listen: Permission denied.")
+	harness.WaitFor(t, waitLimit, "the log to say why", func() bool {
+		return strings.Contains(s.world.daemon.Log(), "The client's socket does not listen: Permission denied.")
+	})
 }
 
 // startAgent starts an agent with a key, and returns its socket.

@@ -21,6 +21,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"teleport-auditd/lib/auditd"
+	"teleport-auditd/lib/srv/session/sessiontest"
 )
 
 // empty makes books of the test's own.
@@ -42,7 +43,7 @@ func empty(t *testing.T) Books {
 func dump(t *testing.T, path string) [][]string {
 	t.Helper()
 	if _, err := exec.LookPath("utmpdump"); err != nil {
-		t.Skip("SKIPPED, NOT TESTED: it needs utmpdump")
+		sessiontest.Skip(t, "needs utmpdump: install util-linux")
 	}
 	cmd := exec.Command("utmpdump", path)
 	cmd.Env = append(os.Environ(), "TZ=UTC")

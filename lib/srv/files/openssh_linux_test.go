@@ -21,6 +21,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"teleport-auditd/lib/srv/session/sessiontest"
 )
 
 const asServer = "FILES_TEST_IS_SERVER"
@@ -42,10 +44,7 @@ func servers(t *testing.T, dir string) (ours, theirs string) {
 		theirs = ""
 	}
 	if _, err := exec.LookPath("sftp"); err != nil || theirs == "" {
-		if os.Getenv("REQUIRE_KERNEL") == "1" {
-			t.Fatal("REQUIRE_KERNEL=1 is set, but OpenSSH's sftp and sftp-server are not here")
-		}
-		t.Skip("SKIPPED, NOT TESTED: OpenSSH's sftp and sftp-server are not here")
+		sessiontest.Skip(t, "needs OpenSSH's sftp and sftp-server: install openssh-client and openssh-server")
 	}
 	// Others than root cannot reach the test's own program.
 	self, err := os.ReadFile("/proc/self/exe")

@@ -477,9 +477,18 @@ func (s *channel) closeFiles() {
 // largeBuffer holds as much as one packet of a channel carries.
 const largeBuffer = 32 << 10
 
-// buffers are nobody's state: they come empty and go back empty, whichever server
-// of this process had them.
-var buffers = sync.Pool{New: func() any { return new([largeBuffer]byte) }}
+// outputBuffers lends buffers to sessions that have something to send. Its zero
+// value works.
+type outputBuffers struct{ pool sync.Pool }
+
+func (o *outputBuffers) get() *[largeBuffer]byte {
+	if b, ok := o.pool.Get().(*[largeBuffer]byte); ok {
+		return b
+	}
+	return new([largeBuffer]byte)
+}
+
+func (o *outputBuffers) put(b *[largeBuffer]byte) { o.pool.Put(b) }
 
 // pump sends what the process writes until nobody can write any more. It holds a
 // buffer only while there is something to read: most sessions are silent.
@@ -488,6 +497,7 @@ func (s *channel) pump(to io.Writer, from *os.File) {
 	if err != nil {
 		return
 	}
+	buffers := &s.conn.server.outputs
 	hungUp := false
 	wide := false
 	for {
@@ -495,14 +505,14 @@ func (s *channel) pump(to io.Writer, from *os.File) {
 		var n int
 		var inner error
 		err := raw.Read(func(fd uintptr) bool {
-			b = buffers.Get().(*[largeBuffer]byte)
+			b = buffers.get()
 			for {
 				if n, inner = unix.Read(int(fd), b[:]); !errors.Is(inner, unix.EINTR) {
 					break
 				}
 			}
 			if errors.Is(inner, unix.EAGAIN) {
-				buffers.Put(b)
+				buffers.put(b)
 				return false
 			}
 			if n == len(b) && !wide {
@@ -516,7 +526,7 @@ func (s *channel) pump(to io.Writer, from *os.File) {
 		// the closing come between its own two looks: the second time is true.
 		if err == nil && errors.Is(inner, unix.EIO) && !hungUp {
 			hungUp = true
-			buffers.Put(b)
+			buffers.put(b)
 			continue
 		}
 		if err != nil || inner != nil || n == 0 {
@@ -524,7 +534,7 @@ func (s *channel) pump(to io.Writer, from *os.File) {
 		}
 		s.conn.active()
 		_, err = to.Write(b[:n])
-		buffers.Put(b)
+		buffers.put(b)
 		if err != nil {
 			return
 		}

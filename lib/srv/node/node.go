@@ -189,10 +189,11 @@ type Server struct {
 	// debug says that the log takes what is for developers.
 	debug bool
 	srv   *srv.Server
-	// buffers are lent to forwarded connections.
+	// buffers are lent to forwarded connections, outputs to sessions.
 	buffers forward.Buffers
 	// gates bound the threads that users hold up.
-	gates forward.Gates
+	gates   forward.Gates
+	outputs outputBuffers
 }
 
 // New returns a node that accepts nothing before Serve is called.

@@ -6,7 +6,6 @@ import (
 	"bytes"
 	"encoding/hex"
 	"fmt"
-	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -176,15 +175,6 @@ func ParseLog(text []byte) ([]Record, error) {
 		records = append(records, r)
 	}
 	return records, nil
-}
-
-// ReadLog reads an audit log from a file.
-func ReadLog(path string) ([]Record, error) {
-	text, err := os.ReadFile(path)
-	if err != nil {
-		return nil, err
-	}
-	return ParseLog(text)
 }
 
 // Ours picks from records what a login by our programs caused: user records
