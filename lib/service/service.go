@@ -11,7 +11,7 @@
 //	err := service.Run(ctx, service.Config{Settings: cfg, Log: log, ReopenLog: log.Reopen}, signals)
 //
 // A program that embeds the daemon calls New, Start and, in the end, Close, and
-// waits for what it needs in between:
+// waits for what it needs in between; Wait tells it of a service that has failed:
 //
 //	process, err := service.New(ctx, service.Config{Settings: cfg, Log: log})
 //	if err != nil {

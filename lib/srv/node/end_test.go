@@ -293,11 +293,6 @@ func shellOutput(t *testing.T, client *ssh.Client) string {
 // TestLeaks: a daemon lives for months.
 func TestLeaks(t *testing.T) {
 	h := newFastHost(t)
-	descriptors := func() int {
-		entries, err := os.ReadDir("/proc/self/fd")
-		require.NoError(t, err)
-		return len(entries)
-	}
 	once := func() {
 		client, err := h.tryLogin()
 		require.NoError(t, err)
@@ -311,9 +306,22 @@ func TestLeaks(t *testing.T) {
 	for range 5 {
 		once()
 	}
-	// The connections of clients that are gone end on their own.
-	settled := func(goroutines, files int) func() bool {
-		return func() bool { return runtime.NumGoroutine()-1 <= goroutines && descriptors() <= files }
+	asBefore := settle(t)
+	for range 100 {
+		once()
+	}
+	asBefore()
+	require.Empty(t, children(t), "every teleport-session is reaped")
+}
+
+// settle waits until the connections of clients that are gone have ended, which
+// they do on their own. What it returns wants nothing more to be left later.
+func settle(t *testing.T) (asBefore func()) {
+	t.Helper()
+	descriptors := func() int {
+		entries, err := os.ReadDir("/proc/self/fd")
+		require.NoError(t, err)
+		return len(entries)
 	}
 	goroutines, files := 0, 0
 	eventually(t, func() bool {
@@ -324,11 +332,11 @@ func TestLeaks(t *testing.T) {
 		time.Sleep(100 * time.Millisecond)
 		return quiet
 	}, "the first connections end")
-	for range 100 {
-		once()
+	return func() {
+		t.Helper()
+		eventually(t, func() bool { return runtime.NumGoroutine()-1 <= goroutines && descriptors() <= files },
+			"%d goroutines and %d descriptors are left, as before", goroutines, files)
 	}
-	eventually(t, settled(goroutines, files), "%d goroutines and %d descriptors are left, as before", goroutines, files)
-	require.Empty(t, children(t), "every teleport-session is reaped")
 }
 
 // children lists the processes whose parent is the test.

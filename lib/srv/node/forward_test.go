@@ -9,7 +9,6 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -521,11 +520,6 @@ func TestForwarderStopped(t *testing.T) {
 func TestForwardLeaks(t *testing.T) {
 	h := newFastHost(t)
 	target := echo(t, "tcp", "127.0.0.1:0")
-	descriptors := func() int {
-		entries, err := os.ReadDir("/proc/self/fd")
-		require.NoError(t, err)
-		return len(entries)
-	}
 	once := func() {
 		client, err := h.tryLogin()
 		require.NoError(t, err)
@@ -553,19 +547,11 @@ func TestForwardLeaks(t *testing.T) {
 	for range 3 {
 		once()
 	}
-	goroutines, files := 0, 0
-	eventually(t, func() bool {
-		g, f := runtime.NumGoroutine(), descriptors()
-		quiet := g == goroutines && f == files
-		goroutines, files = g, f
-		time.Sleep(100 * time.Millisecond)
-		return quiet
-	}, "the first connections end")
+	asBefore := settle(t)
 	for range 30 {
 		once()
 	}
-	eventually(t, func() bool { return runtime.NumGoroutine()-1 <= goroutines && descriptors() <= files },
-		"%d goroutines and %d descriptors are left, as before", goroutines, files)
+	asBefore()
 	require.Empty(t, children(t))
 }
 
