@@ -5,6 +5,7 @@ package harness
 import (
 	"bytes"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -77,15 +78,23 @@ func (b *lockedBuffer) String() string {
 	return b.buf.String()
 }
 
-// FreeAddr returns a loopback address that nobody listens on.
+// FreeAddr returns a loopback address that nobody listens on, and that the kernel
+// gives to no connection by itself (net.ipv4.ip_local_port_range): another process
+// is to have it a little later.
 func FreeAddr(t testing.TB) string {
 	t.Helper()
-	l, err := net.Listen("tcp4", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	var err error
+	for range 100 {
+		const from, below = 15000, 32000
+		var l net.Listener
+		l, err = net.Listen("tcp4", fmt.Sprintf("127.0.0.1:%d", from+rand.IntN(below-from)))
+		if err == nil {
+			defer l.Close()
+			return l.Addr().String()
+		}
 	}
-	defer l.Close()
-	return l.Addr().String()
+	t.Fatalf("no port is free: %v", err)
+	return ""
 }
 
 // unsetLoginUID is a shell that gives up the login that the test was started
