@@ -48,9 +48,6 @@ func (p *Process) checkNode() error {
 			return trace.Wrap(err)
 		}
 	}
-	if closed := closedToUsers(p.userProgram); closed != "" {
-		p.log.WithField("component", "node").Warnf("Users cannot run %s, so they have no sftp and no forwarding: %s is closed to them. Install it where all may go, as make install does.", p.userProgram, closed)
-	}
 	if p.settings.SSH.PAM.Enabled {
 		if err := pam.Available(); err != nil {
 			return trace.NotImplemented("ssh_service.pam is enabled, which this build cannot do: %v. Or set ssh_service.pam.enabled to no", err)
@@ -78,6 +75,13 @@ func (p *Process) warnOfLimits(euid int, loginUID func() (uint32, error)) {
 		log.Debugf("The login uid of this process cannot be read: %v.", err)
 	case uid != auditd.UnsetLoginUID:
 		log.Warnf("The login uid of this process is set, to %d: teleport was started from a login, and its records of refused users will name that login and its session. Where login uids are immutable, every login will. Start it as a systemd service; cat /proc/%d/loginuid must say %d.", uid, os.Getpid(), uint32(auditd.UnsetLoginUID))
+	}
+}
+
+// warnOfProgram says what users would otherwise find missing.
+func (p *Process) warnOfProgram() {
+	if closed := closedToUsers(p.userProgram); closed != "" {
+		p.log.WithField("component", "node").Warnf("Users cannot run %s, so they have no sftp and no forwarding: %s is closed to them. Install it where all may go, as make install does.", p.userProgram, closed)
 	}
 }
 

@@ -174,6 +174,7 @@ func New(ctx context.Context, cfg Config) (_ *Process, err error) {
 	p.log.Infof("%s starts on %s, with the roles %s.", version.Line(), p.settings.NodeName, strings.Join(p.settings.Roles(), ", "))
 	if p.settings.SSH.Enabled {
 		p.warnOfLimits(os.Geteuid(), auditd.ReadLoginUID)
+		p.warnOfProgram()
 	}
 	if p.dataDir, err = openDataDir(p.settings.DataDir); err != nil {
 		return nil, trace.Wrap(err)
