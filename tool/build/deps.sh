@@ -20,7 +20,9 @@ packages=(
 	"passwd: users (useradd, usermod), for the tests and the demo"
 	"mount: mount, for the tests"
 	"procps: who is logged in (w), for the tests"
-	"iproute2: whose sockets there are (ss), for the tests"
+	"iproute2: whose sockets there are (ss), and hosts that are namespaces, for the tests"
+	"etcd-server: several auth servers on one storage, for the tests"
+	"chromium: the page that invites a user, for the tests"
 )
 
 if ! command -v apt-get >/dev/null || ! command -v dpkg-query >/dev/null; then
