@@ -12,55 +12,70 @@ import (
 	"strings"
 
 	"github.com/alecthomas/kingpin/v2"
+	apidefaults "github.com/gravitational/teleport/api/defaults"
 	"github.com/gravitational/teleport/api/types"
 	"github.com/gravitational/trace"
 	"golang.org/x/crypto/ssh"
 )
 
 const (
-	exportUser = "user"
-	exportHost = "host"
+	exportUser    = "user"
+	exportHost    = "host"
+	exportTLSUser = "tls-user"
+	exportTLSHost = "tls-host"
 )
 
 // maxPatterns bounds the length of the list of hosts in one line. Some readers
 // of known_hosts stop at 64 KiB a line, older ones at 8.
 const maxPatterns = 4 << 10
 
-type exportCommand struct {
-	clause *kingpin.CmdClause
-	kind   string
+func (t *tctl) addExport(parent *kingpin.CmdClause, register register) {
+	clause := parent.Command("export", "Print the keys of an authority: user for sshd's TrustedUserCAKeys and teleport's trusted_user_ca_keys, host for known_hosts, tls-user and tls-host in PEM.")
+	var kindName string
+	clause.Flag("type", "Which authority: user, host, tls-user or tls-host.").PlaceHolder("TYPE").Required().StringVar(&kindName)
+	register(clause, func(ctx context.Context) error { return t.export(ctx, kindName) })
 }
 
-func newExportCommand(parent *kingpin.CmdClause) *exportCommand {
-	c := &exportCommand{clause: parent.Command("export", "Print the keys of an authority: user for sshd's TrustedUserCAKeys and teleport's trusted_user_ca_keys, host for known_hosts.")}
-	c.clause.Flag("type", "Which authority: user or host.").
-		PlaceHolder("TYPE").Required().StringVar(&c.kind)
-	return c
-}
-
-func (c *exportCommand) run(ctx context.Context, t *tctl) error {
-	if c.kind != exportUser && c.kind != exportHost {
-		return usageError{trace.BadParameter("there is no authority %q: the types are: %s, %s", c.kind, exportUser, exportHost)}
+func (t *tctl) export(ctx context.Context, kindName string) error {
+	kinds := map[string]types.CertAuthType{
+		exportUser: types.UserCA, exportTLSUser: types.UserCA,
+		exportHost: types.HostCA, exportTLSHost: types.HostCA,
 	}
-	server, err := t.open(ctx)
+	kind, ok := kinds[kindName]
+	if !ok {
+		return usageError{trace.BadParameter("there is no authority %q: the types are: %s, %s, %s, %s", kindName, exportUser, exportHost, exportTLSUser, exportTLSHost)}
+	}
+	c, err := t.connect(ctx)
 	if err != nil {
 		return trace.Wrap(err)
 	}
-	defer server.Close() //nolint:errcheck // all that was to be read has been read
-
+	defer c.Close()
+	ping, err := c.Ping(ctx)
+	if err != nil {
+		return trace.Wrap(err)
+	}
+	authority, err := c.GetCertAuthority(ctx, types.CertAuthID{Type: kind, DomainName: ping.ClusterName}, false)
+	if err != nil {
+		return trace.Wrap(err)
+	}
 	var lines []string
-	if c.kind == exportUser {
-		keys, err := server.UserCAs(ctx)
+	switch kindName {
+	case exportTLSUser, exportTLSHost:
+		for _, pair := range authority.GetTrustedTLSKeyPairs() {
+			lines = append(lines, string(pair.Cert))
+		}
+	case exportUser:
+		keys, err := sshKeys(authority)
 		if err != nil {
 			return trace.Wrap(err)
 		}
-		lines = trustedUserCAKeys(server.ClusterName(), keys)
-	} else {
-		keys, err := server.HostCAs(ctx)
+		lines = trustedUserCAKeys(ping.ClusterName, keys)
+	case exportHost:
+		keys, err := sshKeys(authority)
 		if err != nil {
 			return trace.Wrap(err)
 		}
-		nodes, err := server.Nodes(ctx)
+		nodes, err := c.GetNodes(ctx, apidefaults.Namespace)
 		if err != nil {
 			return trace.Wrap(err)
 		}
@@ -68,9 +83,22 @@ func (c *exportCommand) run(ctx context.Context, t *tctl) error {
 		if err != nil {
 			return trace.Errorf("cannot read the name of this host: %v", err)
 		}
-		lines = knownHosts(server.ClusterName(), keys, hostPatterns(server.ClusterName(), nodes, thisHost))
+		lines = knownHosts(ping.ClusterName, keys, hostPatterns(ping.ClusterName, nodes, thisHost))
 	}
 	return t.print(strings.Join(lines, ""))
+}
+
+// sshKeys are those that are trusted of an authority.
+func sshKeys(authority types.CertAuthority) ([]ssh.PublicKey, error) {
+	var keys []ssh.PublicKey
+	for _, pair := range authority.GetTrustedSSHKeyPairs() {
+		key, _, _, _, err := ssh.ParseAuthorizedKey(pair.PublicKey)
+		if err != nil {
+			return nil, trace.BadParameter("a key of the %s authority cannot be read: %v", authority.GetType(), err)
+		}
+		keys = append(keys, key)
+	}
+	return keys, nil
 }
 
 func trustedUserCAKeys(cluster string, keys []ssh.PublicKey) []string {

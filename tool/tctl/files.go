@@ -1,7 +1,7 @@
 // Copyright 2026 The teleport-auditd authors. SPDX-License-Identifier: Apache-2.0
 
-// The three files of a user's key: written together or not at all, never over
-// what was not to be replaced and never through a link.
+// The files of a user's key: written together or not at all, never over what was
+// not to be replaced and never through a link.
 
 package main
 
@@ -18,10 +18,9 @@ import (
 	"github.com/gravitational/trace"
 )
 
-// output is where the files go: the private key, the public key and the
-// certificate, named as ssh looks for them beside each other.
+// output is where the files go.
 type output struct {
-	files     [3]outputFile
+	files     []outputFile
 	overwrite bool
 	// rename is os.Rename, which has no way of its own to fail in the middle of
 	// a test.
@@ -39,16 +38,18 @@ type outputFile struct {
 	found, placed bool
 }
 
-func newOutput(path string, overwrite bool) *output {
-	return &output{
-		files: [3]outputFile{
-			{path: path, mode: 0o600},
-			{path: path + ".pub", mode: 0o644},
-			{path: path + "-cert.pub", mode: 0o644},
-		},
-		overwrite: overwrite,
-		rename:    os.Rename,
+// newOutput is path with each of the suffixes. The first file is the private
+// key's, and the only one that is not for everybody.
+func newOutput(path string, overwrite bool, suffixes ...string) *output {
+	o := &output{overwrite: overwrite, rename: os.Rename}
+	for i, suffix := range suffixes {
+		mode := fs.FileMode(0o644)
+		if i == 0 {
+			mode = 0o600
+		}
+		o.files = append(o.files, outputFile{path: path + suffix, mode: mode})
 	}
+	return o
 }
 
 func (o *output) names() []string {

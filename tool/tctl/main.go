@@ -1,13 +1,21 @@
 // Copyright 2026 The teleport-auditd authors. SPDX-License-Identifier: Apache-2.0
 
-// Command tctl is the operator's: it signs certificates for users and prints
-// whom to trust. It works on the host of the auth service, on the folder that
-// teleport keeps the cluster in, and teleport may be running meanwhile.
+// Command tctl is the operator's: users and their roles, hosts that may join, the
+// authorities, locks and the audit log of the cluster.
 //
-//	tctl auth sign --user=alice --logins=bob,root --ttl=12h --out=alice
+//	tctl status
+//	tctl users add alice --logins=bob,root
+//	tctl tokens add --type=node
+//	tctl get roles
+//	tctl auth sign --user=alice --out=alice
 //	tctl auth export --type=host >> ~/.ssh/known_hosts
-//	tctl auth export --type=user > /etc/ssh/user_ca.pub
-//	tctl version
+//	tctl auth rotate --phase=init
+//	tctl lock --user=alice
+//	tctl events ls
+//
+// On the host of the auth service root needs no login: tctl opens the storage
+// that the configuration names, whether teleport runs or not. From anywhere else
+// it goes to the auth service, with an identity file or as whom tsh has logged in.
 //
 // It ends with status 2 where it was called wrongly and 1 where something else
 // failed, with one line on standard error that begins with "ERROR:".
@@ -59,6 +67,8 @@ type tctl struct {
 	configFile, dataDir string
 	// An empty name is a script's mistake, and not the same as none.
 	configFileSet, dataDirSet bool
+	authServers               []string
+	identity                  string
 	debug                     bool
 }
 
@@ -81,13 +91,17 @@ func (t *tctl) run(ctx context.Context, args []string) int {
 }
 
 func (t *tctl) dispatch(ctx context.Context, args []string) error {
-	app := kingpin.New("tctl", "Signs certificates for users of the cluster on this host, and prints the authorities to trust.")
+	app := kingpin.New("tctl", "The operator's tool: users, roles, hosts that join, authorities, locks and the audit log of a cluster.")
 	app.UsageWriter(t.stdout)
 	app.HelpFlag.Short('h')
 	app.Flag("config", "Configuration file of teleport, for its data_dir. Without it, "+t.defaultConfig+" where there is one.").
 		Short('c').PlaceHolder("FILE").IsSetByUser(&t.configFileSet).StringVar(&t.configFile)
 	app.Flag("data-dir", "Folder of the cluster, in place of a configuration file.").
 		PlaceHolder("DIR").IsSetByUser(&t.dataDirSet).StringVar(&t.dataDir)
+	app.Flag("auth-server", "Address of an auth service or of a proxy's web port, for --identity; several times for several.").
+		PlaceHolder("HOST:PORT").StringsVar(&t.authServers)
+	app.Flag("identity", "Identity file to go to the auth service with, as tctl auth sign --format=file writes it.").
+		Short('i').PlaceHolder("FILE").StringVar(&t.identity)
 	app.Flag("debug", "Say more of what is done, and where an error came from.").
 		Short('d').BoolVar(&t.debug)
 	app.Action(func(parsed *kingpin.ParseContext) error {
@@ -97,25 +111,35 @@ func (t *tctl) dispatch(ctx context.Context, args []string) error {
 		return nil
 	})
 
-	authCommand := app.Command("auth", "The cluster's authorities.")
-	sign := newSignCommand(authCommand)
-	export := newExportCommand(authCommand)
-	versionCommand := app.Command("version", "Print the version.")
+	actions := map[string]func(context.Context) error{}
+	register := func(clause *kingpin.CmdClause, run func(context.Context) error) {
+		// A command with others below it is no action itself.
+		actions[clause.FullCommand()] = run
+	}
+	t.addStatus(app, register)
+	t.addUsers(app, register)
+	t.addTokens(app, register)
+	t.addNodes(app, register)
+	t.addResources(app, register)
+	t.addAuth(app, register)
+	t.addLock(app, register)
+	t.addEvents(app, register)
+	register(app.Command("version", "Print the version."), func(context.Context) error {
+		return t.print(version.Line() + "\n")
+	})
 
 	command, err := app.Parse(args)
 	if err != nil {
 		return usageError{err}
 	}
-	switch command {
-	case sign.clause.FullCommand():
-		return sign.run(ctx, t)
-	case export.clause.FullCommand():
-		return export.run(ctx, t)
-	case versionCommand.FullCommand():
-		return t.print(version.Line() + "\n")
+	if run := actions[command]; run != nil {
+		return run(ctx)
 	}
 	return nil
 }
+
+// register says what a command does.
+type register func(clause *kingpin.CmdClause, run func(context.Context) error)
 
 // print writes what was asked for. A full disk under a redirection is no success.
 func (t *tctl) print(text string) error {
@@ -123,51 +147,6 @@ func (t *tctl) print(text string) error {
 		return trace.Errorf("cannot write to standard output: %v", reason(err))
 	}
 	return nil
-}
-
-// open opens the cluster of this host, whatever its name.
-func (t *tctl) open(ctx context.Context) (*auth.Server, error) {
-	dir, err := t.findDataDir()
-	if err != nil {
-		return nil, trace.Wrap(err)
-	}
-	log := logrus.New()
-	log.SetOutput(t.stderr)
-	log.SetLevel(logrus.WarnLevel)
-	if t.debug {
-		log.SetLevel(logrus.DebugLevel)
-	}
-	server, err := auth.Open(ctx, auth.Config{DataDir: dir, Log: log})
-	return server, trace.Wrap(err)
-}
-
-func (t *tctl) findDataDir() (string, error) {
-	switch {
-	case t.configFileSet && t.dataDirSet:
-		return "", usageError{trace.BadParameter("--config and --data-dir both name the folder of the cluster: give one of them")}
-	case t.dataDirSet:
-		if t.dataDir == "" {
-			return "", usageError{trace.BadParameter("--data-dir is empty: give the folder of the cluster")}
-		}
-		return t.dataDir, nil
-	case t.configFileSet:
-		if t.configFile == "" {
-			return "", usageError{trace.BadParameter("--config is empty: give a configuration file of teleport")}
-		}
-		return dataDirOf(t.configFile)
-	}
-	if _, err := os.Lstat(t.defaultConfig); errors.Is(err, fs.ErrNotExist) {
-		return config.DefaultDataDir, nil
-	}
-	return dataDirOf(t.defaultConfig)
-}
-
-func dataDirOf(file string) (string, error) {
-	cfg, err := config.ReadFile(file)
-	if err != nil {
-		return "", trace.Wrap(err)
-	}
-	return cfg.DataDir, nil
 }
 
 // oneLine makes a line of a text that may have several, and that may quote what
