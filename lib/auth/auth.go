@@ -31,6 +31,7 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"teleport-auditd/lib/backend"
+	"teleport-auditd/lib/backend/sqlite"
 )
 
 const (
@@ -59,6 +60,9 @@ type Config struct {
 	// DataDir is the folder of the store. It may be used by the user alone that
 	// this process runs as, and is made so where it is not there.
 	DataDir string
+	// Backend is where the cluster's state is, instead of a store in DataDir.
+	// The Server closes it, also where Open fails.
+	Backend backend.Backend
 	// ClusterName is the name for a cluster that is made, and must be that of
 	// one that is there. Empty opens the one that is there, whatever its name.
 	ClusterName string
@@ -92,7 +96,7 @@ func (c *Config) CheckAndSetDefaults() error {
 
 // Server is an open cluster. Its methods may be called from several goroutines.
 type Server struct {
-	store       *backend.Store
+	store       backend.Backend
 	clusterName string
 	clock       clockwork.Clock
 	log         logrus.FieldLogger
@@ -104,21 +108,28 @@ type Server struct {
 //
 // The error is trace.NotFound where there is no cluster and ClusterName is
 // empty, trace.BadParameter where the cluster has another name, and what
-// backend.Open says where the store cannot be used.
+// sqlite.Open says where the store cannot be used.
 func Open(ctx context.Context, cfg Config) (*Server, error) {
 	if err := cfg.CheckAndSetDefaults(); err != nil {
+		if cfg.Backend != nil {
+			_ = cfg.Backend.Close() // err is what the caller needs
+		}
 		return nil, trace.Wrap(err)
 	}
-	store, err := backend.Open(ctx, backend.Config{
-		Dir:       cfg.DataDir,
-		MustExist: cfg.ClusterName == "",
-		Clock:     cfg.Clock,
-	})
-	if trace.IsNotFound(err) {
-		return nil, noCluster(cfg.DataDir)
-	}
-	if err != nil {
-		return nil, trace.Wrap(err)
+	store := cfg.Backend
+	if store == nil {
+		var err error
+		store, err = sqlite.Open(ctx, sqlite.Config{
+			Dir:       cfg.DataDir,
+			MustExist: cfg.ClusterName == "",
+			Clock:     cfg.Clock,
+		})
+		if trace.IsNotFound(err) {
+			return nil, noCluster(cfg.DataDir)
+		}
+		if err != nil {
+			return nil, trace.Wrap(err)
+		}
 	}
 	s := &Server{store: store, clock: cfg.Clock, log: cfg.Log}
 	if err := s.openCluster(ctx, cfg); err != nil {
@@ -141,7 +152,7 @@ func (s *Server) openCluster(ctx context.Context, cfg Config) error {
 	}
 	if trace.IsNotFound(err) {
 		// Create found a part of a cluster, so it did not make one.
-		return trace.Errorf("the cluster in %s is incomplete, it has authorities and no name: restore %s from a backup", cfg.DataDir, backend.FileName)
+		return trace.Errorf("the cluster in %s is incomplete, it has authorities and no name: restore %s from a backup", cfg.DataDir, sqlite.FileName)
 	}
 	if err != nil {
 		return trace.Wrap(err)

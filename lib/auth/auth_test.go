@@ -23,6 +23,7 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"teleport-auditd/lib/backend"
+	"teleport-auditd/lib/backend/sqlite"
 )
 
 // openerEnv makes this test program one of several processes that open the
@@ -148,7 +149,7 @@ func TestClusterName(t *testing.T) {
 // was stopped in the middle.
 func TestStoppedInTheMiddle(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "data")
-	store, err := backend.Open(t.Context(), backend.Config{Dir: dir})
+	store, err := sqlite.Open(t.Context(), sqlite.Config{Dir: dir})
 	require.NoError(t, err)
 	require.NoError(t, store.Close())
 	_, err = Open(t.Context(), Config{DataDir: dir, Log: discard()})
@@ -196,13 +197,13 @@ func TestLostAuthority(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			dir := filepath.Join(t.TempDir(), "data")
-			store, err := backend.Open(ctx, backend.Config{Dir: dir})
+			store, err := sqlite.Open(ctx, sqlite.Config{Dir: dir})
 			require.NoError(t, err)
 			require.NoError(t, store.Create(ctx, tc.items...))
 			require.NoError(t, store.Close())
 			_, err = Open(ctx, Config{DataDir: dir, ClusterName: "example.com", Log: discard()})
 			require.ErrorContains(t, err, tc.want)
-			require.ErrorContains(t, err, "restore "+backend.FileName)
+			require.ErrorContains(t, err, "restore "+sqlite.FileName)
 			if tc.is != nil {
 				require.True(t, tc.is(err), "%v", err)
 			}
@@ -212,9 +213,10 @@ func TestLostAuthority(t *testing.T) {
 	t.Run("lost while open", func(t *testing.T) {
 		dir := filepath.Join(t.TempDir(), "data")
 		s := open(t, Config{DataDir: dir})
-		store, err := backend.Open(ctx, backend.Config{Dir: dir})
+		store, err := sqlite.Open(ctx, sqlite.Config{Dir: dir})
 		require.NoError(t, err)
-		require.NoError(t, store.Put(ctx, backend.Item{Key: authorityKey(types.UserCA, "example.com"), Expires: time.Unix(1, 0)}))
+		_, err = store.Put(ctx, backend.Item{Key: authorityKey(types.UserCA, "example.com"), Expires: time.Unix(1, 0)})
+		require.NoError(t, err)
 		require.NoError(t, store.Close())
 		_, err = s.SignUser(ctx, userRequest(t))
 		require.True(t, trace.IsNotFound(err), "%v", err)
@@ -227,7 +229,7 @@ func TestLostAuthority(t *testing.T) {
 
 func TestAuthoritiesAreEd25519InOpenSSHFormat(t *testing.T) {
 	s := open(t, Config{})
-	items, err := s.store.Range(t.Context(), "/authorities/")
+	items, err := s.store.Range(t.Context(), "/authorities/", "", 0)
 	require.NoError(t, err)
 	require.Len(t, items, 2)
 	for _, item := range items {

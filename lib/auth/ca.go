@@ -20,6 +20,7 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"teleport-auditd/lib/backend"
+	"teleport-auditd/lib/backend/sqlite"
 )
 
 func authorityKey(kind types.CertAuthType, clusterName string) string {
@@ -122,11 +123,11 @@ func (s *Server) authority(ctx context.Context, kind types.CertAuthType) (types.
 }
 
 func (s *Server) lost(kind types.CertAuthType) error {
-	return trace.NotFound("the cluster %q has lost its %s authority: restore %s from a backup", s.clusterName, kind, backend.FileName)
+	return trace.NotFound("the cluster %q has lost its %s authority: restore %s from a backup", s.clusterName, kind, sqlite.FileName)
 }
 
 func (s *Server) unreadable(kind types.CertAuthType, err error) error {
-	return trace.Errorf("the %s authority of the cluster %q cannot be read (%v): restore %s from a backup", kind, s.clusterName, err, backend.FileName)
+	return trace.Errorf("the %s authority of the cluster %q cannot be read (%v): restore %s from a backup", kind, s.clusterName, err, sqlite.FileName)
 }
 
 // sign fills in what every certificate has and signs it. It is valid from a

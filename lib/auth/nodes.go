@@ -38,11 +38,12 @@ func (s *Server) UpsertNode(ctx context.Context, node types.Server) error {
 	if err != nil {
 		return trace.Wrap(err)
 	}
-	return trace.Wrap(s.store.Put(ctx, backend.Item{
+	_, err = s.store.Put(ctx, backend.Item{
 		Key:     nodesPrefix + server.GetName(),
 		Value:   value,
 		Expires: server.Expiry(),
-	}))
+	})
+	return trace.Wrap(err)
 }
 
 func checkNode(server *types.ServerV2) error {
@@ -73,7 +74,7 @@ func checkNode(server *types.ServerV2) error {
 // their UUIDs. One that cannot be read is left out, and named in the log: it
 // must not keep users from the others.
 func (s *Server) Nodes(ctx context.Context) ([]types.Server, error) {
-	items, err := s.store.Range(ctx, nodesPrefix)
+	items, err := s.store.Range(ctx, nodesPrefix, "", 0)
 	if err != nil {
 		return nil, trace.Wrap(err)
 	}
