@@ -33,6 +33,14 @@ func checkLock(lock *types.LockV2) error {
 		return trace.Wrap(err)
 	}
 	target := lock.Target()
+	//nolint:staticcheck // the older name of server_id is still what programs send
+	if node := target.Node; node != "" {
+		if target.ServerID != "" && target.ServerID != node {
+			return trace.BadParameter("the lock %q names two nodes: %q and %q", lock.GetName(), node, target.ServerID)
+		}
+		target.Node, target.ServerID = "", node //nolint:staticcheck // as above
+		lock.SetTarget(target)
+	}
 	if target.MFADevice != "" || target.WindowsDesktop != "" || target.AccessRequest != "" || target.Device != "" {
 		return trace.BadParameter("the lock %q has a target that nothing here enforces: use user, role, login or server_id", lock.GetName())
 	}

@@ -27,11 +27,8 @@ func roleCollection() collection[*types.RoleV6] {
 }
 
 func checkRole(role *types.RoleV6) error {
-	if err := checkRoleName(role.GetName()); err != nil {
-		return trace.Wrap(err)
-	}
-	if err := role.CheckAndSetDefaults(); err != nil {
-		return trace.Wrap(err)
+	if role.Kind != "" && role.Kind != types.KindRole {
+		return trace.BadParameter("a role has the kind %q, and this has %q", types.KindRole, role.Kind)
 	}
 	return trace.Wrap(access.Validate(role))
 }

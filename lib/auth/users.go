@@ -9,12 +9,12 @@ import (
 	"context"
 	"encoding/json"
 	"slices"
-	"strings"
 
 	"github.com/gravitational/teleport/api/types"
 	apievents "github.com/gravitational/teleport/api/types/events"
 	"github.com/gravitational/trace"
 
+	"teleport-auditd/lib/access"
 	"teleport-auditd/lib/backend"
 )
 
@@ -43,7 +43,7 @@ func checkUserObject(user *types.UserV2) error {
 		return trace.BadParameter("the user %q has no roles: give at least one, such as access", user.GetName())
 	}
 	for i, role := range user.GetRoles() {
-		if err := checkRoleName(role); err != nil {
+		if err := access.CheckRoleName(role); err != nil {
 			return trace.Wrap(err)
 		}
 		if slices.Contains(user.GetRoles()[:i], role) {
@@ -268,16 +268,4 @@ func isTokenOf(item backend.Item, name string) bool {
 		} `json:"spec"`
 	}
 	return json.Unmarshal(item.Value, &token) == nil && token.Spec.User == name
-}
-
-// checkRoleName is strict: names of roles are listed with commas on command
-// lines and stand in certificates.
-func checkRoleName(name string) error {
-	if err := checkName("role name", name); err != nil {
-		return trace.Wrap(err)
-	}
-	if strings.HasPrefix(name, "-") || strings.ContainsAny(name, loginForbidden+" /") {
-		return trace.BadParameter("the role name %q begins with a dash or has a space, comma, slash or quote: use a name without", name)
-	}
-	return nil
 }
