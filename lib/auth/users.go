@@ -223,30 +223,19 @@ func (s *Server) DeleteUser(ctx context.Context, name string) error {
 	return nil
 }
 
-const (
-	passwordsPrefix     = "/passwords/"
-	otpPrefix           = "/otp/"
-	otpUsedPrefix       = "/otp_used/"
-	loginAttemptsPrefix = "/login_attempts/"
-	userTokensPrefix    = "/user_tokens/"
-)
-
-// userSecretKeys are the keys beside the object that belong to a user.
-func userSecretKeys(name string) []string {
-	part := escapeKey(name)
-	return []string{passwordsPrefix + part, otpPrefix + part, loginAttemptsPrefix + part}
-}
-
+// deleteUserSecrets removes what belongs to a user beside the object.
 func (s *Server) deleteUserSecrets(ctx context.Context, name string) error {
-	for _, key := range userSecretKeys(name) {
-		if err := s.store.Delete(ctx, key); err != nil && !trace.IsNotFound(err) {
+	const used, tokenPrefix = "/otp_used/", "/user_tokens/"
+	part := escapeKey(name)
+	for _, prefix := range []string{"/passwords/", "/otp/", "/login_attempts/", tokenPrefix + "of/"} {
+		if err := s.store.Delete(ctx, prefix+part); err != nil && !trace.IsNotFound(err) {
 			return trace.Wrap(err)
 		}
 	}
-	if err := s.store.DeleteRange(ctx, otpUsedPrefix+escapeKey(name)+"/"); err != nil {
+	if err := s.store.DeleteRange(ctx, used+part+"/"); err != nil {
 		return trace.Wrap(err)
 	}
-	tokens, err := s.store.Range(ctx, userTokensPrefix, "", 0)
+	tokens, err := s.store.Range(ctx, tokenPrefix, "", 0)
 	if err != nil {
 		return trace.Wrap(err)
 	}
