@@ -27,8 +27,6 @@ import (
 	"teleport-auditd/lib/tlsca"
 )
 
-// authoritiesPrefix is where the store has the authorities.
-const authoritiesPrefix = "/authorities/"
 
 // maxRaces is how often something is read and written anew because another
 // process was faster.
