@@ -27,7 +27,6 @@ import (
 	"teleport-auditd/lib/tlsca"
 )
 
-
 // maxRaces is how often something is read and written anew because another
 // process was faster.
 const maxRaces = 16
