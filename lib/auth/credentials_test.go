@@ -135,11 +135,11 @@ func (f *fakeCluster) logins() []string {
 // plainSealer notices what is opened elsewhere than it was sealed.
 type plainSealer struct{}
 
-func (plainSealer) Seal(plaintext, associated []byte) ([]byte, error) {
+func (plainSealer) Seal(plaintext []byte, associated string) ([]byte, error) {
 	return fmt.Appendf(nil, "sealed for %s: %x", associated, plaintext), nil
 }
 
-func (plainSealer) Open(sealed, associated []byte) ([]byte, error) {
+func (plainSealer) Open(sealed []byte, associated string) ([]byte, error) {
 	text, found := bytes.CutPrefix(sealed, fmt.Appendf(nil, "sealed for %s: ", associated))
 	if !found {
 		return nil, trace.BadParameter("%q was not sealed for %q", sealed, associated)

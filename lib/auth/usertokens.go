@@ -256,13 +256,13 @@ func (c *Credentials) userTokenSecret(ctx context.Context, token *types.UserToke
 	if err != nil {
 		return "", trace.Wrap(err)
 	}
-	secret, err := c.sealer.Open(item.Value, []byte(key))
+	secret, err := c.sealer.Open(item.Value, key)
 	return string(secret), trace.Wrap(err, "opening the second factor of %q", token.GetUser())
 }
 
 func (c *Credentials) newUserTokenSecret(ctx context.Context, token *types.UserTokenV3, tokenKey string) (string, error) {
 	key, secret := tokenKey+userTokenSecretSuffix, newOTPSecret()
-	sealed, err := c.sealer.Seal([]byte(secret), []byte(key))
+	sealed, err := c.sealer.Seal([]byte(secret), key)
 	if err != nil {
 		return "", trace.Wrap(err)
 	}
