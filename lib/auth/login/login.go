@@ -28,6 +28,32 @@ const (
 	FullMethod = "/" + serviceName + "/" + methodName
 )
 
+const (
+	// MinPasswordLength is how many characters a password has at least.
+	MinPasswordLength = 12
+	// MaxPasswordLength is how many bytes a password has at most. All of them
+	// count.
+	MaxPasswordLength = 256
+
+	// InviteToken and ResetToken are the kinds (SubKind) of a types.UserToken:
+	// for a user who is new, and for one whose password and second factor no
+	// longer count. InvitePath and ResetPath are where a proxy has their pages,
+	// each followed by the token's name.
+	InviteToken = "invite"
+	ResetToken  = "password"
+	InvitePath  = "/web/invite/"
+	ResetPath   = "/web/reset/"
+)
+
+// What a login that failed is told, so that a proxy can tell which it was.
+const (
+	// WrongCredentials is the whole text for all that was typed wrongly.
+	WrongCredentials = "the user name, password or code is wrong"
+	// LockedPrefix begins the text for a user who gave all rightly and is
+	// locked.
+	LockedPrefix = "the user is locked by an administrator"
+)
+
 // Request is a user who logs in at a proxy.
 type Request struct {
 	// User and Password are what the user typed, and OTP the code, which is
