@@ -5,7 +5,6 @@ package auth
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"os"
@@ -23,6 +22,7 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"teleport-auditd/lib/backend"
+	"teleport-auditd/lib/backend/sqlite"
 )
 
 // openerEnv makes this test program one of several processes that open the
@@ -148,7 +148,7 @@ func TestClusterName(t *testing.T) {
 // was stopped in the middle.
 func TestStoppedInTheMiddle(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "data")
-	store, err := backend.Open(t.Context(), backend.Config{Dir: dir})
+	store, err := sqlite.Open(t.Context(), sqlite.Config{Dir: dir})
 	require.NoError(t, err)
 	require.NoError(t, store.Close())
 	_, err = Open(t.Context(), Config{DataDir: dir, Log: discard()})
@@ -196,13 +196,13 @@ func TestLostAuthority(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			dir := filepath.Join(t.TempDir(), "data")
-			store, err := backend.Open(ctx, backend.Config{Dir: dir})
+			store, err := sqlite.Open(ctx, sqlite.Config{Dir: dir})
 			require.NoError(t, err)
 			require.NoError(t, store.Create(ctx, tc.items...))
 			require.NoError(t, store.Close())
 			_, err = Open(ctx, Config{DataDir: dir, ClusterName: "example.com", Log: discard()})
 			require.ErrorContains(t, err, tc.want)
-			require.ErrorContains(t, err, "restore "+backend.FileName)
+			require.ErrorContains(t, err, "restore "+filepath.Join(dir, sqlite.FileName))
 			if tc.is != nil {
 				require.True(t, tc.is(err), "%v", err)
 			}
@@ -212,9 +212,10 @@ func TestLostAuthority(t *testing.T) {
 	t.Run("lost while open", func(t *testing.T) {
 		dir := filepath.Join(t.TempDir(), "data")
 		s := open(t, Config{DataDir: dir})
-		store, err := backend.Open(ctx, backend.Config{Dir: dir})
+		store, err := sqlite.Open(ctx, sqlite.Config{Dir: dir})
 		require.NoError(t, err)
-		require.NoError(t, store.Put(ctx, backend.Item{Key: authorityKey(types.UserCA, "example.com"), Expires: time.Unix(1, 0)}))
+		_, err = store.Put(ctx, backend.Item{Key: authorityKey(types.UserCA, "example.com"), Expires: time.Unix(1, 0)})
+		require.NoError(t, err)
 		require.NoError(t, store.Close())
 		_, err = s.SignUser(ctx, userRequest(t))
 		require.True(t, trace.IsNotFound(err), "%v", err)
@@ -227,12 +228,9 @@ func TestLostAuthority(t *testing.T) {
 
 func TestAuthoritiesAreEd25519InOpenSSHFormat(t *testing.T) {
 	s := open(t, Config{})
-	items, err := s.store.Range(t.Context(), "/authorities/")
-	require.NoError(t, err)
-	require.Len(t, items, 2)
-	for _, item := range items {
-		var authority types.CertAuthorityV2
-		require.NoError(t, json.Unmarshal(item.Value, &authority))
+	for _, kind := range []types.CertAuthType{types.UserCA, types.HostCA} {
+		authority, err := s.GetCertAuthority(t.Context(), types.CertAuthID{Type: kind, DomainName: "example.com"}, true)
+		require.NoError(t, err)
 		pairs := authority.GetActiveKeys().SSH
 		require.Len(t, pairs, 1)
 		require.Contains(t, string(pairs[0].PrivateKey), "BEGIN OPENSSH PRIVATE KEY")

@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"teleport-auditd/lib/backend"
+	"teleport-auditd/lib/backend/sqlite"
 )
 
 func node(id, name, addr string) *types.ServerV2 {
@@ -76,10 +77,12 @@ func TestOneUnreadableNodeHidesNoOther(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "data")
 	s := open(t, Config{DataDir: dir})
 	require.NoError(t, s.UpsertNode(ctx, node("b", "web", "192.0.2.2:3022")))
-	store, err := backend.Open(ctx, backend.Config{Dir: dir})
+	store, err := sqlite.Open(ctx, sqlite.Config{Dir: dir})
 	require.NoError(t, err)
-	require.NoError(t, store.Put(ctx, backend.Item{Key: "/nodes/a", Value: []byte("nonsense")}))
-	require.NoError(t, store.Put(ctx, backend.Item{Key: "/nodes/c", Value: []byte(`{"kind":"node","metadata":{"name":"c"},"spec":{"hostname":"*","addr":"a:1"}}`)}))
+	_, err = store.Put(ctx, backend.Item{Key: "/nodes/a", Value: []byte("nonsense")})
+	require.NoError(t, err)
+	_, err = store.Put(ctx, backend.Item{Key: "/nodes/c", Value: []byte(`{"kind":"node","metadata":{"name":"c"},"spec":{"hostname":"*","addr":"a:1"}}`)})
+	require.NoError(t, err)
 	require.NoError(t, store.Close())
 
 	nodes, err := s.Nodes(ctx)

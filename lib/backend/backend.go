@@ -1,319 +1,191 @@
 // Copyright 2026 The teleport-auditd authors. SPDX-License-Identifier: Apache-2.0
 
-// Package backend keeps the cluster's state: items under keys such as
-// /nodes/<uuid>, in one SQLite file that only its owner may read.
-//
-// Open finds or makes the file; Create, Put, Get and Range are all there is to
-// do with it; Close ends it:
-//
-//	store, err := backend.Open(ctx, backend.Config{Dir: "/var/lib/teleport"})
-//	if err != nil {
-//		return trace.Wrap(err)
-//	}
-//	defer store.Close()
-//	err = store.Create(ctx, backend.Item{Key: "/cluster_name", Value: []byte("example.com")})
-//
-// Several processes may have the same store open, and several goroutines may
-// share one Store. Each call is one transaction, and what it wrote has reached
-// the disk when it returns.
-//
-// # Who may read it
-//
-// The store holds the private keys of certificate authorities. Its folder is
-// made 0700 and its files 0600, whatever the umask. A folder or file that is
-// found otherwise, or that belongs to another user, is refused and never
-// repaired: whoever could read it may have read it, which is for the operator
-// to judge.
+// Package backend says how the cluster's state is kept: items under keys such
+// as /nodes/<uuid>, which several processes read, write and watch at the same
+// time. Package sqlite keeps them in a file, package etcd in an etcd cluster;
+// package backendtest holds both to the contracts here.
 package backend
 
 import (
 	"context"
-	"database/sql"
-	"errors"
-	"math"
-	"net/url"
 	"time"
 
 	"github.com/gravitational/trace"
-	"github.com/jonboulle/clockwork"
-
-	_ "modernc.org/sqlite" // the driver "sqlite"
 )
 
+// What one call may write. They are bounds that every store can hold to.
 const (
-	// FileName is the store's file in Config.Dir. SQLite puts FileName-wal and
-	// FileName-shm beside it while the store is open.
-	FileName = "backend.db"
-
-	// busyTimeout is how long a call waits for another process that writes.
-	// Writes take milliseconds: a longer wait means that something is stuck.
-	busyTimeout = "5000"
-
-	// maxConns lets logins read while a write of this process waits.
-	maxConns = 4
-
-	// schemaVersion is kept in the file's user_version.
-	schemaVersion = 1
+	// MaxKeySize bounds a key, in bytes.
+	MaxKeySize = 1024
+	// MaxItems bounds the items of one Create.
+	MaxItems = 64
+	// MaxValueSize bounds the values of one call, in bytes, taken together.
+	MaxValueSize = 1 << 20
 )
-
-const schema = `
-CREATE TABLE items (
-	key     TEXT PRIMARY KEY NOT NULL,
-	value   BLOB NOT NULL,
-	expires INTEGER NOT NULL -- nanoseconds since 1970
-) STRICT, WITHOUT ROWID;
-PRAGMA user_version = 1;
-`
-
-// never is the expiry of what does not expire.
-const never = math.MaxInt64
 
 // Item is one value under its key.
 type Item struct {
-	// Key is a path such as /nodes/<uuid>.
+	// Key is a path such as /nodes/<uuid>. It may have any bytes.
 	Key string
 	// Value is the item's content. An empty one is read back as nil.
 	Value []byte
 	// Expires is when the item ceases to be found. Zero means never.
 	Expires time.Time
+	// Revision changes with every write of the item, also where it is deleted
+	// and made again. It is set on what is read, and means nothing but that
+	// two are the same or not.
+	Revision string
 }
 
-// Config says where the store is.
-type Config struct {
-	// Dir is the folder of the store. It is made, with the folders above it,
-	// where it is not there.
-	Dir string
-	// MustExist makes Open fail with trace.NotFound, and leave nothing behind,
-	// where there is no store yet.
-	MustExist bool
-	// Clock decides what has expired; the real one by default.
-	Clock clockwork.Clock
-}
+// EventType says what happened to an item.
+type EventType int
 
-// CheckAndSetDefaults refuses a Config without Dir.
-func (c *Config) CheckAndSetDefaults() error {
-	if c.Dir == "" {
-		return trace.BadParameter("no folder was given for the store: set teleport.data_dir")
+const (
+	// Put is for an item that was made or written anew.
+	Put EventType = iota + 1
+	// Delete is for an item that was deleted or has expired.
+	Delete
+)
+
+// String names the type for records and tests.
+func (t EventType) String() string {
+	switch t {
+	case Put:
+		return "put"
+	case Delete:
+		return "delete"
 	}
-	if c.Clock == nil {
-		c.Clock = clockwork.NewRealClock()
-	}
-	return nil
+	return "unknown"
 }
 
-// Store is an open store.
-type Store struct {
-	path  string
-	db    *sql.DB
-	clock clockwork.Clock
+// Event is one change of one item.
+type Event struct {
+	Type EventType
+	// Item is the item as it was written. Of one that was deleted it has the
+	// Key alone.
+	Item Item
 }
 
-// Open opens the store in cfg.Dir and makes it where it is not there. Processes
-// that do so at the same moment all get the same store.
+// Backend is an open store. Its methods may be called from several goroutines,
+// and several processes may have the same store open. What a call wrote is on
+// disk when it returns, and every later call of any process finds it.
 //
-// The error is trace.NotFound where MustExist is set and there is none, and
-// trace.AccessDenied where the folder or a file may not be used or others may
-// read it. A file that is damaged, or was written by a newer version, is refused
-// and left as it is.
-func Open(ctx context.Context, cfg Config) (*Store, error) {
-	if err := cfg.CheckAndSetDefaults(); err != nil {
-		return nil, trace.Wrap(err)
-	}
-	unlock, path, err := prepare(ctx, cfg.Dir, cfg.MustExist)
-	if err != nil {
-		return nil, trace.Wrap(err)
-	}
-	// Two processes cannot both bring a new file into WAL mode, and SQLite does
-	// not wait there: the lock does.
-	defer unlock()
+// A write is refused with trace.BadParameter or trace.LimitExceeded, before
+// anything is written, where its items go beyond the bounds of this package
+// (see CheckItems). An expired item is as good as none: it is not found, does
+// not hold its key, and is deleted with an event.
+//
+// Where the store cannot be reached or used, errors are what its package says.
+// Where ctx ends first, the error is that of ctx, and a write may have happened
+// or not.
+type Backend interface {
+	// Create writes all items, or none where one of the keys is taken: the
+	// error is then trace.AlreadyExists. Of several that create the same key,
+	// one succeeds. The keys must differ.
+	Create(ctx context.Context, items ...Item) error
 
-	db, err := sql.Open("sqlite", dsn(path))
-	if err != nil {
-		return nil, describe(err, "opening", path)
-	}
-	db.SetMaxOpenConns(maxConns)
-	db.SetMaxIdleConns(maxConns)
-	s := &Store{path: path, db: db, clock: cfg.Clock}
-	if err := s.migrate(ctx); err != nil {
-		_ = db.Close() // err is what the caller needs
-		return nil, trace.Wrap(err)
-	}
-	return s, nil
+	// Put writes the item, whether or not the key is taken, and returns the
+	// revision that it now has.
+	Put(ctx context.Context, item Item) (revision string, err error)
+
+	// CompareAndSwap writes the item where the stored one has item.Revision,
+	// and returns the revision that it now has. The error is
+	// trace.CompareFailed where the stored one has another, or there is none.
+	CompareAndSwap(ctx context.Context, item Item) (revision string, err error)
+
+	// CompareAndDelete deletes the item where it has the revision. The error
+	// is trace.CompareFailed where it has another, or there is none.
+	CompareAndDelete(ctx context.Context, key, revision string) error
+
+	// Get returns the item under key, or trace.NotFound.
+	Get(ctx context.Context, key string) (Item, error)
+
+	// Range returns the items whose keys begin with prefix and come after
+	// after, in the order of the keys' bytes: limit of them at most, or all
+	// where limit is 0. To page, pass the last key of one page as the next
+	// one's after.
+	Range(ctx context.Context, prefix, after string, limit int) ([]Item, error)
+
+	// Delete deletes the item under key, or returns trace.NotFound.
+	Delete(ctx context.Context, key string) error
+
+	// DeleteRange deletes the items whose keys begin with prefix, if any.
+	DeleteRange(ctx context.Context, prefix string) error
+
+	// Watch tells of what happens, from when it returns, to the items whose
+	// keys begin with one of the prefixes: all items where none is given. It
+	// tells of the writes of every process, in the order in which they were
+	// made, and of each once. The Watcher ends with ctx, too.
+	Watch(ctx context.Context, prefixes ...string) (Watcher, error)
+
+	// Close releases the store and ends its Watchers. Nothing may be called
+	// after it.
+	Close() error
 }
 
-// dsn is what the driver takes. The file is there already, with its mode, and
-// mode=rw keeps SQLite from ever making one of its own. FULL makes a returned
-// write survive a power cut.
-func dsn(path string) string {
-	query := url.Values{
-		"mode":    {"rw"},
-		"_txlock": {"immediate"},
-		"_pragma": {
-			"busy_timeout(" + busyTimeout + ")",
-			"journal_mode(WAL)",
-			"synchronous(FULL)",
-			"trusted_schema(OFF)",
-		},
-	}
-	return (&url.URL{Scheme: "file", Path: path, RawQuery: query.Encode()}).String()
+// Watcher tells of changes. One that cannot tell of all, because its reader is
+// too slow or the store has forgotten them, ends with an error instead: who
+// keeps a copy then watches anew, and reads everything again.
+type Watcher interface {
+	// Events has the changes. It is closed when the Watcher ends.
+	Events() <-chan Event
+	// Err says why the Watcher ended: the error of Watch's context, what went
+	// wrong with the store, or nil after Close and while it has not ended.
+	Err() error
+	// Close ends the Watcher. It may be called more than once.
+	Close() error
 }
 
-// migrate brings an empty file to the schema, and looks for damage in one that
-// has it: better now than in the middle of a login.
-func (s *Store) migrate(ctx context.Context) error {
-	var version int
-	if err := s.db.QueryRowContext(ctx, "PRAGMA user_version").Scan(&version); err != nil {
-		return describe(err, "opening", s.path)
+// CheckItems refuses what a store need not take: no or an overlong key, the
+// same key twice, too many items, too much in their values. Stores call it
+// before they write.
+func CheckItems(items ...Item) error {
+	if len(items) == 0 {
+		return trace.BadParameter("there is nothing to write")
 	}
-	switch {
-	case version > schemaVersion:
-		return trace.BadParameter("%s was written by a newer version of teleport (its schema is %d, this program knows %d): run that version, or restore the copy made before the upgrade",
-			s.path, version, schemaVersion)
-	case version == schemaVersion:
-		var report string
-		if err := s.db.QueryRowContext(ctx, "PRAGMA quick_check(1)").Scan(&report); err != nil {
-			return describe(err, "checking", s.path)
+	if len(items) > MaxItems {
+		return trace.LimitExceeded("%d items are too many to write at once: %d is the most", len(items), MaxItems)
+	}
+	size := 0
+	keys := make(map[string]bool, len(items))
+	for _, item := range items {
+		if err := CheckKey(item.Key); err != nil {
+			return trace.Wrap(err)
 		}
-		if report != "ok" {
-			return damaged(s.path, report)
+		if keys[item.Key] {
+			return trace.BadParameter("%q is to be written twice at once", item.Key)
 		}
-		return nil
+		keys[item.Key] = true
+		size += len(item.Value)
 	}
-
-	var tables int
-	if err := s.db.QueryRowContext(ctx, "SELECT count(*) FROM sqlite_schema").Scan(&tables); err != nil {
-		return describe(err, "opening", s.path)
-	}
-	if tables != 0 {
-		return trace.BadParameter("%s is a database of another program: move it away, or use another data_dir", s.path)
-	}
-	return s.transaction(ctx, "creating", func(tx *sql.Tx) error {
-		_, err := tx.ExecContext(ctx, schema)
-		return err
-	})
-}
-
-// Close releases the store. The Store must not be used after it.
-func (s *Store) Close() error {
-	if err := s.db.Close(); err != nil {
-		return describe(err, "closing", s.path)
+	if size > MaxValueSize {
+		return trace.LimitExceeded("%d bytes are too many to write at once, to %q: %d is the most", size, items[0].Key, MaxValueSize)
 	}
 	return nil
 }
 
-// Get returns the item under key, or trace.NotFound.
-func (s *Store) Get(ctx context.Context, key string) (Item, error) {
-	item := Item{Key: key}
-	var expires int64
-	err := s.db.QueryRowContext(ctx,
-		"SELECT value, expires FROM items WHERE key = ? AND expires > ?", key, s.now(),
-	).Scan(&item.Value, &expires)
-	if errors.Is(err, sql.ErrNoRows) {
-		return Item{}, trace.NotFound("%s has no %q", s.path, key)
+// CheckKey refuses a key that no store has: an empty one, or one above
+// MaxKeySize.
+func CheckKey(key string) error {
+	if key == "" {
+		return trace.BadParameter("the key of an item is empty")
 	}
-	if err != nil {
-		return Item{}, describe(err, "reading", s.path)
-	}
-	item.Expires = fromNanos(expires)
-	return item, nil
-}
-
-// Range returns the items whose keys begin with prefix, in the order of their
-// keys.
-func (s *Store) Range(ctx context.Context, prefix string) ([]Item, error) {
-	rows, err := s.db.QueryContext(ctx,
-		"SELECT key, value, expires FROM items WHERE substr(key, 1, length(?1)) = ?1 AND key >= ?1 AND expires > ?2 ORDER BY key",
-		prefix, s.now())
-	if err != nil {
-		return nil, describe(err, "reading", s.path)
-	}
-	defer rows.Close() //nolint:errcheck // rows.Err says what went wrong
-	var items []Item
-	for rows.Next() {
-		var item Item
-		var expires int64
-		if err := rows.Scan(&item.Key, &item.Value, &expires); err != nil {
-			return nil, describe(err, "reading", s.path)
-		}
-		item.Expires = fromNanos(expires)
-		items = append(items, item)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, describe(err, "reading", s.path)
-	}
-	return items, nil
-}
-
-// Create writes all items, or none where one of the keys is taken: the error is
-// then trace.AlreadyExists. Of two processes that create the same key, one
-// succeeds.
-func (s *Store) Create(ctx context.Context, items ...Item) error {
-	return s.write(ctx, items, "INSERT INTO items (key, value, expires) VALUES (?, ?, ?) ON CONFLICT (key) DO NOTHING")
-}
-
-// Put writes the item, whether or not the key is taken.
-func (s *Store) Put(ctx context.Context, item Item) error {
-	return s.write(ctx, []Item{item}, "INSERT INTO items (key, value, expires) VALUES (?, ?, ?)"+
-		" ON CONFLICT (key) DO UPDATE SET value = excluded.value, expires = excluded.expires")
-}
-
-// write also removes what has expired: an expired item must not hold its key,
-// and nothing else ever removes it.
-func (s *Store) write(ctx context.Context, items []Item, statement string) error {
-	return s.transaction(ctx, "writing", func(tx *sql.Tx) error {
-		if _, err := tx.ExecContext(ctx, "DELETE FROM items WHERE expires <= ?", s.now()); err != nil {
-			return err
-		}
-		for _, item := range items {
-			value := item.Value
-			if value == nil {
-				value = []byte{} // nil would be SQL's NULL
-			}
-			result, err := tx.ExecContext(ctx, statement, item.Key, value, nanos(item.Expires))
-			if err != nil {
-				return err
-			}
-			written, err := result.RowsAffected()
-			if err != nil {
-				return err
-			}
-			if written == 0 {
-				return trace.AlreadyExists("%s has %q already", s.path, item.Key)
-			}
-		}
-		return nil
-	})
-}
-
-func (s *Store) transaction(ctx context.Context, doing string, work func(*sql.Tx) error) error {
-	tx, err := s.db.BeginTx(ctx, nil)
-	if err != nil {
-		return describe(err, doing, s.path)
-	}
-	defer tx.Rollback() //nolint:errcheck // does nothing after Commit, and else work's error is the one to report
-	if err := work(tx); err != nil {
-		return describe(err, doing, s.path)
-	}
-	if err := tx.Commit(); err != nil {
-		return describe(err, doing, s.path)
+	if len(key) > MaxKeySize {
+		return trace.LimitExceeded("the key of an item has %d bytes: %d is the most", len(key), MaxKeySize)
 	}
 	return nil
 }
 
-func (s *Store) now() int64 {
-	return nanos(s.clock.Now())
-}
-
-func nanos(t time.Time) int64 {
-	if t.IsZero() {
-		return never
+// PrefixEnd returns the key that comes after every key with the prefix, for
+// stores that read from one key up to another. It is empty where there is no
+// such key: the prefix is empty, or has no byte but 0xff.
+func PrefixEnd(prefix string) string {
+	end := []byte(prefix)
+	for i := len(end) - 1; i >= 0; i-- {
+		if end[i] < 0xff {
+			end[i]++
+			return string(end[:i+1])
+		}
 	}
-	return t.UnixNano()
-}
-
-func fromNanos(n int64) time.Time {
-	if n == never {
-		return time.Time{}
-	}
-	return time.Unix(0, n).UTC()
+	return ""
 }

@@ -28,6 +28,15 @@ const (
 	FullMethod = "/" + serviceName + "/" + methodName
 )
 
+// What a login that failed is told, so that a proxy can tell which it was.
+const (
+	// WrongCredentials is the whole text for all that was typed wrongly.
+	WrongCredentials = "the user name, password or code is wrong"
+	// LockedPrefix begins the text for a user who gave all rightly and is
+	// locked.
+	LockedPrefix = "the user is locked by an administrator"
+)
+
 // Request is a user who logs in at a proxy.
 type Request struct {
 	// User and Password are what the user typed, and OTP the code, which is

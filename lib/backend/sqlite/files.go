@@ -3,7 +3,7 @@
 // The store's folder and files: made so that only their owner may use them, and
 // refused where somebody else might.
 
-package backend
+package sqlite
 
 import (
 	"context"

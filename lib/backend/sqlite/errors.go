@@ -3,7 +3,7 @@
 // What SQLite's result codes mean to an operator
 // (https://sqlite.org/rescode.html).
 
-package backend
+package sqlite
 
 import (
 	"context"

@@ -1,6 +1,6 @@
 // Copyright 2026 The teleport-auditd authors. SPDX-License-Identifier: Apache-2.0
 
-package backend
+package sqlite
 
 import (
 	"bytes"
@@ -18,6 +18,8 @@ import (
 	"github.com/gravitational/trace"
 	"github.com/jonboulle/clockwork"
 	"github.com/stretchr/testify/require"
+
+	"teleport-auditd/lib/backend"
 )
 
 // writerEnv makes this test program one of several processes that write the
@@ -28,7 +30,7 @@ const itemsPerWriter = 50
 
 func TestMain(m *testing.M) {
 	if dir := os.Getenv(writerEnv); dir != "" {
-		if err := writer(dir); err != nil {
+		if err := writeItems(dir); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
@@ -37,9 +39,9 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// writer opens the store, says whether it was the first to claim it, and then
+// writeItems opens the store, says whether it was the first to claim it, and then
 // writes items of its own among those of the others.
-func writer(dir string) error {
+func writeItems(dir string) error {
 	syscall.Umask(0)
 	ctx := context.Background()
 	store, err := Open(ctx, Config{Dir: dir})
@@ -48,12 +50,12 @@ func writer(dir string) error {
 	}
 	defer store.Close() //nolint:errcheck // the process ends
 	pid := strconv.Itoa(os.Getpid())
-	err = store.Create(ctx, Item{Key: "/first/a", Value: []byte(pid)}, Item{Key: "/first/b", Value: []byte(pid)})
+	err = store.Create(ctx, backend.Item{Key: "/first/a", Value: []byte(pid)}, backend.Item{Key: "/first/b", Value: []byte(pid)})
 	if err != nil && !trace.IsAlreadyExists(err) {
 		return err
 	}
 	for i := range itemsPerWriter {
-		if err := store.Put(ctx, Item{Key: fmt.Sprintf("/items/%s/%d", pid, i), Value: []byte(pid)}); err != nil {
+		if _, err := store.Put(ctx, backend.Item{Key: fmt.Sprintf("/items/%s/%d", pid, i), Value: []byte(pid)}); err != nil {
 			return err
 		}
 	}
@@ -73,6 +75,22 @@ func open(t *testing.T, dir string) *Store {
 	return store
 }
 
+func put(t *testing.T, store *Store, item backend.Item) {
+	t.Helper()
+	_, err := store.Put(t.Context(), item)
+	require.NoError(t, err)
+}
+
+// bare is the items without what they need not be compared for.
+func bare(items ...backend.Item) []backend.Item {
+	var bare []backend.Item
+	for _, item := range items {
+		item.Revision = ""
+		bare = append(bare, item)
+	}
+	return bare
+}
+
 func TestItems(t *testing.T) {
 	ctx := t.Context()
 	dir := filepath.Join(t.TempDir(), "data")
@@ -82,33 +100,33 @@ func TestItems(t *testing.T) {
 	require.True(t, trace.IsNotFound(err), "%v", err)
 	require.ErrorContains(t, err, `"/a/1"`)
 
-	require.NoError(t, store.Create(ctx, Item{Key: "/a/1", Value: []byte("one")}))
-	err = store.Create(ctx, Item{Key: "/a/2", Value: []byte("two")}, Item{Key: "/a/1", Value: []byte("other")})
+	require.NoError(t, store.Create(ctx, backend.Item{Key: "/a/1", Value: []byte("one")}))
+	err = store.Create(ctx, backend.Item{Key: "/a/2", Value: []byte("two")}, backend.Item{Key: "/a/1", Value: []byte("other")})
 	require.True(t, trace.IsAlreadyExists(err), "%v", err)
 	_, err = store.Get(ctx, "/a/2")
 	require.True(t, trace.IsNotFound(err), "a Create that failed has written a part: %v", err)
 	item, err := store.Get(ctx, "/a/1")
 	require.NoError(t, err)
-	require.Equal(t, Item{Key: "/a/1", Value: []byte("one")}, item)
+	require.Equal(t, backend.Item{Key: "/a/1", Value: []byte("one")}, bare(item)[0])
 
-	require.NoError(t, store.Put(ctx, Item{Key: "/a/1", Value: []byte("uno")}))
-	require.NoError(t, store.Put(ctx, Item{Key: "/a/empty"}))
+	put(t, store, backend.Item{Key: "/a/1", Value: []byte("uno")})
+	put(t, store, backend.Item{Key: "/a/empty"})
 	hostile := "/a/%_'\"; DROP TABLE items; --\n\xff"
-	require.NoError(t, store.Put(ctx, Item{Key: hostile, Value: []byte("\x00\xff")}))
+	put(t, store, backend.Item{Key: hostile, Value: []byte("\x00\xff")})
 	for _, other := range []string{"/A/1", "/a", "/a0", "/b/1"} {
-		require.NoError(t, store.Put(ctx, Item{Key: other}))
+		put(t, store, backend.Item{Key: other})
 	}
 
 	// What another process sees after this one has gone.
 	require.NoError(t, open(t, dir).Close())
-	items, err := open(t, dir).Range(ctx, "/a/")
+	items, err := open(t, dir).Range(ctx, "/a/", "", 0)
 	require.NoError(t, err)
-	require.Equal(t, []Item{
+	require.Equal(t, []backend.Item{
 		{Key: hostile, Value: []byte("\x00\xff")},
 		{Key: "/a/1", Value: []byte("uno")},
 		{Key: "/a/empty"},
-	}, items)
-	items, err = store.Range(ctx, "/none/")
+	}, bare(items...))
+	items, err = store.Range(ctx, "/none/", "", 0)
 	require.NoError(t, err)
 	require.Empty(t, items)
 }
@@ -121,26 +139,26 @@ func TestExpiry(t *testing.T) {
 	t.Cleanup(func() { require.NoError(t, store.Close()) })
 
 	expires := clock.Now().Add(time.Minute).UTC()
-	require.NoError(t, store.Put(ctx, Item{Key: "/n/short", Expires: expires}))
-	require.NoError(t, store.Put(ctx, Item{Key: "/n/forever"}))
+	put(t, store, backend.Item{Key: "/n/short", Expires: expires})
+	put(t, store, backend.Item{Key: "/n/forever"})
 
 	clock.Advance(time.Minute - time.Nanosecond)
 	item, err := store.Get(ctx, "/n/short")
 	require.NoError(t, err)
 	require.Equal(t, expires, item.Expires)
-	require.True(t, trace.IsAlreadyExists(store.Create(ctx, Item{Key: "/n/short"})))
+	require.True(t, trace.IsAlreadyExists(store.Create(ctx, backend.Item{Key: "/n/short"})))
 
 	clock.Advance(time.Nanosecond)
 	_, err = store.Get(ctx, "/n/short")
 	require.True(t, trace.IsNotFound(err), "%v", err)
-	items, err := store.Range(ctx, "/n/")
+	items, err := store.Range(ctx, "/n/", "", 0)
 	require.NoError(t, err)
-	require.Equal(t, []Item{{Key: "/n/forever"}}, items)
-	require.NoError(t, store.Create(ctx, Item{Key: "/n/short"}), "an expired item holds its key")
+	require.Equal(t, []backend.Item{{Key: "/n/forever"}}, bare(items...))
+	require.NoError(t, store.Create(ctx, backend.Item{Key: "/n/short"}), "an expired item holds its key")
 
 	var rows int
-	require.NoError(t, store.Put(ctx, Item{Key: "/n/old", Expires: clock.Now()}))
-	require.NoError(t, store.Put(ctx, Item{Key: "/n/forever"}))
+	put(t, store, backend.Item{Key: "/n/old", Expires: clock.Now()})
+	put(t, store, backend.Item{Key: "/n/forever"})
 	require.NoError(t, store.db.QueryRow("SELECT count(*) FROM items").Scan(&rows))
 	require.Equal(t, 2, rows, "expired items pile up")
 }
@@ -152,7 +170,7 @@ func TestOnlyTheOwnerMayRead(t *testing.T) {
 	defer syscall.Umask(old)
 	dir := filepath.Join(t.TempDir(), "some", "where")
 	store := open(t, dir)
-	require.NoError(t, store.Put(t.Context(), Item{Key: "/a"}))
+	put(t, store, backend.Item{Key: "/a"})
 
 	info, err := os.Stat(dir)
 	require.NoError(t, err)
@@ -177,7 +195,7 @@ func TestStrictUmask(t *testing.T) {
 	store, err := Open(t.Context(), Config{Dir: dir})
 	syscall.Umask(old)
 	require.NoError(t, err)
-	require.NoError(t, store.Put(t.Context(), Item{Key: "/a"}))
+	put(t, store, backend.Item{Key: "/a"})
 	require.NoError(t, store.Close())
 	open(t, dir)
 }
@@ -307,7 +325,7 @@ func TestRefused(t *testing.T) {
 			dir := filepath.Join(t.TempDir(), "data")
 			store, err := Open(t.Context(), Config{Dir: dir})
 			require.NoError(t, err)
-			require.NoError(t, store.Put(t.Context(), Item{Key: "/a", Value: bytes.Repeat([]byte("x"), 20000)}))
+			put(t, store, backend.Item{Key: "/a", Value: bytes.Repeat([]byte("x"), 20000)})
 			require.NoError(t, store.Close())
 			tc.arrange(t, dir)
 
@@ -358,7 +376,7 @@ func TestNoStore(t *testing.T) {
 func TestOddPaths(t *testing.T) {
 	for _, name := range []string{"with space", "q?mode=memory", "100%41", "a#b", "été & 東京", "x;y=z"} {
 		dir := filepath.Join(t.TempDir(), name)
-		require.NoError(t, open(t, dir).Put(t.Context(), Item{Key: "/a"}))
+		put(t, open(t, dir), backend.Item{Key: "/a"})
 		info, err := os.Stat(filepath.Join(dir, FileName))
 		require.NoError(t, err, name)
 		require.NotZero(t, info.Size(), name)
@@ -384,10 +402,10 @@ func TestProcessesShareTheStore(t *testing.T) {
 		require.Equal(t, outputs[0].String(), outputs[i].String(), "the processes disagree on who was first")
 	}
 	store := open(t, dir)
-	items, err := store.Range(t.Context(), "/items/")
+	items, err := store.Range(t.Context(), "/items/", "", 0)
 	require.NoError(t, err)
 	require.Len(t, items, processes*itemsPerWriter)
-	first, err := store.Range(t.Context(), "/first/")
+	first, err := store.Range(t.Context(), "/first/", "", 0)
 	require.NoError(t, err)
 	require.Len(t, first, 2)
 	require.Equal(t, first[0].Value, first[1].Value)
@@ -400,14 +418,16 @@ func TestWhatTheDiskSays(t *testing.T) {
 	t.Run("full", func(t *testing.T) {
 		store := open(t, filepath.Join(t.TempDir(), "data"))
 		store.db.SetMaxOpenConns(1) // the pragma is the connection's
-		_, err := store.db.Exec("PRAGMA max_page_count = 4")
+		var pages int
+		require.NoError(t, store.db.QueryRow("PRAGMA page_count").Scan(&pages))
+		_, err := store.db.Exec(fmt.Sprintf("PRAGMA max_page_count = %d", pages+2))
 		require.NoError(t, err)
-		err = store.Put(ctx, Item{Key: "/a", Value: make([]byte, 100_000)})
+		_, err = store.Put(ctx, backend.Item{Key: "/a", Value: make([]byte, 100_000)})
 		require.True(t, trace.IsLimitExceeded(err), "%v", err)
 		require.ErrorContains(t, err, "disk is full")
 		_, err = store.Get(ctx, "/a")
 		require.True(t, trace.IsNotFound(err), "%v", err)
-		require.NoError(t, store.Put(ctx, Item{Key: "/b"}), "the store is unusable after the disk was full")
+		put(t, store, backend.Item{Key: "/b"})
 	})
 
 	t.Run("read-only", func(t *testing.T) {
@@ -415,7 +435,7 @@ func TestWhatTheDiskSays(t *testing.T) {
 		store.db.SetMaxOpenConns(1)
 		_, err := store.db.Exec("PRAGMA query_only = 1")
 		require.NoError(t, err)
-		err = store.Put(ctx, Item{Key: "/a"})
+		_, err = store.Put(ctx, backend.Item{Key: "/a"})
 		require.True(t, trace.IsAccessDenied(err), "%v", err)
 		require.ErrorContains(t, err, "cannot be written")
 	})
@@ -429,10 +449,10 @@ func TestWhatTheDiskSays(t *testing.T) {
 		tx, err := keeper.db.BeginTx(ctx, nil)
 		require.NoError(t, err)
 		defer tx.Rollback() //nolint:errcheck // a test's end
-		err = store.Put(ctx, Item{Key: "/a"})
+		_, err = store.Put(ctx, backend.Item{Key: "/a"})
 		require.True(t, trace.IsLimitExceeded(err), "%v", err)
 		require.ErrorContains(t, err, "another process")
-		_, err = store.Range(ctx, "/")
+		_, err = store.Range(ctx, "/", "", 0)
 		require.NoError(t, err, "readers wait for a writer")
 	})
 
@@ -440,8 +460,9 @@ func TestWhatTheDiskSays(t *testing.T) {
 		store := open(t, filepath.Join(t.TempDir(), "data"))
 		cancelled, cancel := context.WithCancel(ctx)
 		cancel()
-		require.ErrorIs(t, store.Put(cancelled, Item{Key: "/a"}), context.Canceled)
-		_, err := store.Get(cancelled, "/a")
+		_, err := store.Put(cancelled, backend.Item{Key: "/a"})
+		require.ErrorIs(t, err, context.Canceled)
+		_, err = store.Get(cancelled, "/a")
 		require.ErrorIs(t, err, context.Canceled)
 	})
 
