@@ -24,6 +24,8 @@ const (
 	ReasonLoginLocked = "login-is-locked"
 	ReasonRoleLocked  = "role-is-locked"
 	ReasonNodeLocked  = "node-is-locked"
+	// ReasonUndecided is for errors that are no *Denied.
+	ReasonUndecided = "access-could-not-be-decided"
 )
 
 // Source knows the cluster's roles and locks. It is asked at each login, and
