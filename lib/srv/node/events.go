@@ -13,8 +13,8 @@ import (
 	"strconv"
 	"strings"
 
-	apievents "github.com/gravitational/teleport/api/types/events"
 	"github.com/google/uuid"
+	apievents "github.com/gravitational/teleport/api/types/events"
 
 	"teleport-auditd/lib/auditd"
 	"teleport-auditd/lib/srv"
