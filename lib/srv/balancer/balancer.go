@@ -20,7 +20,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"net"
-	"sync"
 	"time"
 
 	"github.com/gravitational/trace"
@@ -35,9 +34,6 @@ import (
 const (
 	// headerTime is how long a header may take. Load balancers send it at once.
 	headerTime = 5 * time.Second
-	// maxWaiting bounds the connections whose header has not come yet. While it
-	// is reached, nothing is accepted.
-	maxWaiting = 512
 	// maxV1 and maxV2 are the longest headers: the first is the protocol's own.
 	// Load balancers add some hundred bytes to the second.
 	maxV1 = 107
@@ -73,7 +69,7 @@ func NewListener(l net.Listener, cfg Config) (net.Listener, error) {
 		return nil, trace.Wrap(err)
 	}
 	if cfg.Headers {
-		return newBehind(l, cfg), nil
+		return newBehind(l, cfg)
 	}
 	return &alone{Listener: l, cfg: cfg, refused: notice.New(cfg.Clock, func(times int, last error) {
 		cfg.Log.Warnf("Connections closed at once: %d, because they began with a PROXY header. The last was from %v. If a load balancer is there, set proxy_service.proxy_protocol to yes.", times, last)
@@ -116,123 +112,39 @@ func (l *alone) Close() error {
 }
 
 // behind is a port that only a load balancer reaches. Headers are read before a
-// connection is accepted, each on a goroutine of its own.
+// connection is accepted: there is nothing to be done with it before.
 type behind struct {
 	net.Listener
-	cfg     Config
 	refused *notice.Notice
-
-	accepted chan net.Conn
-	waiting  chan struct{}
-	ctx      context.Context
-	cancel   context.CancelFunc
-	running  sync.WaitGroup
-	// err is set before failed is closed.
-	err    error
-	failed chan struct{}
 }
 
-func newBehind(l net.Listener, cfg Config) *behind {
-	b := &behind{
-		Listener: l,
-		cfg:      cfg,
-		accepted: make(chan net.Conn),
-		waiting:  make(chan struct{}, maxWaiting),
-		failed:   make(chan struct{}),
-	}
-	b.refused = notice.New(cfg.Clock, func(times int, last error) {
+func newBehind(l net.Listener, cfg Config) (net.Listener, error) {
+	b := &behind{refused: notice.New(cfg.Clock, func(times int, last error) {
 		cfg.Log.Warnf("Connections closed at once: %d, because proxy_service.proxy_protocol is on and they began with no good PROXY header. The last: %v.", times, last)
-	})
-	b.ctx, b.cancel = context.WithCancel(context.Background())
-	b.running.Go(b.run)
-	return b
+	})}
+	var err error
+	b.Listener, err = firstbytes.Listen(l, firstbytes.GreetConfig{Greet: b.greet, Within: headerTime, Clock: cfg.Clock})
+	return b, trace.Wrap(err)
 }
 
-func (b *behind) run() {
-	for {
-		select {
-		case b.waiting <- struct{}{}:
-		case <-b.ctx.Done():
-			return
-		}
-		conn, err := b.Listener.Accept()
-		if err != nil {
-			<-b.waiting
-			if !b.tell(err) {
-				return
-			}
-			continue
-		}
-		b.running.Go(func() {
-			defer func() { <-b.waiting }()
-			b.greet(conn)
-		})
-	}
-}
-
-// tell has Accept return err. It is false where accepting has ended.
-func (b *behind) tell(err error) bool {
-	if errors.Is(err, net.ErrClosed) {
-		b.err = err
-		close(b.failed)
-		return false
-	}
-	select {
-	case b.accepted <- failure{err: err}:
-		return true
-	case <-b.ctx.Done():
-		return false
-	}
-}
-
-// failure takes an error of Accept through the channel.
-type failure struct {
-	net.Conn
-	err error
-}
-
-// greet reads the header and hands the connection out.
-func (b *behind) greet(conn net.Conn) {
-	stop := context.AfterFunc(b.ctx, func() { conn.Close() })
-	defer stop()
-	timer := b.cfg.Clock.AfterFunc(headerTime, func() { conn.Close() })
+// greet reads the header.
+func (b *behind) greet(ctx context.Context, conn net.Conn, inTime func() bool) net.Conn {
 	client, rest, err := readHeader(conn)
-	if !timer.Stop() && err == nil {
-		err = trace.LimitExceeded("the header took too long")
+	if !inTime() && err == nil {
+		err = trace.LimitExceeded("its header took too long")
 	}
 	if err != nil {
 		conn.Close()
-		if b.ctx.Err() == nil {
+		if ctx.Err() == nil {
 			b.refused.Happened(trace.BadParameter("from %v: %v", conn.RemoteAddr(), err))
 		}
-		return
+		return nil
 	}
-	select {
-	case b.accepted <- &greeted{Conn: conn, client: client, rest: rest}:
-	case <-b.ctx.Done():
-		conn.Close()
-	}
+	return &greeted{Conn: firstbytes.Prefixed(conn, rest), client: client}
 }
 
-func (b *behind) Accept() (net.Conn, error) {
-	select {
-	case conn := <-b.accepted:
-		if f, ok := conn.(failure); ok {
-			return nil, f.err
-		}
-		return conn, nil
-	case <-b.failed:
-		return nil, b.err
-	case <-b.ctx.Done():
-		return nil, net.ErrClosed
-	}
-}
-
-// Close closes the port, and the connections that were not accepted yet.
 func (b *behind) Close() error {
 	err := b.Listener.Close()
-	b.cancel()
-	b.running.Wait()
 	b.refused.Close()
 	return err
 }
@@ -321,23 +233,8 @@ func parse(header []byte) (net.Addr, error) {
 
 // greeted is a connection after its header.
 type greeted struct {
-	net.Conn
+	*firstbytes.Conn
 	client net.Addr
-
-	mu   sync.Mutex
-	rest []byte
-}
-
-func (g *greeted) Read(b []byte) (int, error) {
-	g.mu.Lock()
-	if len(g.rest) > 0 {
-		defer g.mu.Unlock()
-		n := copy(b, g.rest)
-		g.rest = g.rest[n:]
-		return n, nil
-	}
-	g.mu.Unlock()
-	return g.Conn.Read(b)
 }
 
 // RemoteAddr is the client's.
@@ -346,15 +243,4 @@ func (g *greeted) RemoteAddr() net.Addr {
 		return g.client
 	}
 	return g.Conn.RemoteAddr()
-}
-
-// NetConn returns the connection beneath.
-func (g *greeted) NetConn() net.Conn { return g.Conn }
-
-// CloseWrite tells the client that nothing more will come.
-func (g *greeted) CloseWrite() error {
-	if half, ok := g.Conn.(interface{ CloseWrite() error }); ok {
-		return half.CloseWrite()
-	}
-	return nil
 }

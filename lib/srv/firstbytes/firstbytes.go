@@ -5,6 +5,9 @@
 // and accepting waits for nobody.
 //
 //	conn := firstbytes.New(accepted, firstbytes.Config{Decide: decide, Within: 5 * time.Second})
+//
+// Where it depends on the first bytes who is to have the connection, Listen looks
+// at them before it is accepted, which keeps no other from being accepted.
 package firstbytes
 
 import (
@@ -55,6 +58,12 @@ func New(conn net.Conn, cfg Config) *Conn {
 		cfg.Clock = clockwork.NewRealClock()
 	}
 	return &Conn{Conn: conn, cfg: cfg}
+}
+
+// Prefixed returns conn with bytes that were read from it already, to be read
+// again.
+func Prefixed(conn net.Conn, first []byte) *Conn {
+	return &Conn{Conn: conn, first: first, decided: true}
 }
 
 // NetConn returns the connection beneath.
