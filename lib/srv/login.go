@@ -31,6 +31,10 @@ const (
 	reasonCAAlgorithm       = "certificate-authority-signature-algorithm-is-not-accepted"
 	reasonForged            = "certificate-signature-does-not-verify"
 	reasonNotUserCert       = "certificate-is-not-a-user-certificate"
+	reasonNotHostCert       = "certificate-is-not-a-host-certificate"
+	reasonHostID            = "login-is-not-the-host-id-of-the-certificate"
+	reasonHostRole          = "host-certificate-is-of-another-role"
+	reasonHostOptions       = "host-certificate-has-critical-options"
 	reasonShortKey          = "RSA-key-is-shorter-than-2048-bits"
 	reasonNotProven         = "certificate-was-offered-but-its-key-was-not-proven"
 	reasonSignature         = "signature-does-not-verify"
@@ -130,15 +134,19 @@ func (s *Server) authenticate(c *connection) *Conn {
 		BannerCallback: l.asked,
 	}
 	if err := addHostKeys(config, s.cfg.HostSigners()); err != nil {
-		s.hostKeyTrouble.happened(err)
+		s.hostKeyTrouble.Happened(err)
 		return nil
 	}
 
 	conn, err := l.handshake(config)
 	if err == nil && s.admit(c) {
 		conn.SecondFactor = l.second
+		who := conn.Identity.TeleportUser
+		if conn.Identity.HostID != "" {
+			who = "host " + conn.Identity.HostID
+		}
 		s.log.Infof("%v has authenticated for login %v from %v with certificate %d of %s.",
-			quote(conn.Identity.TeleportUser), quote(conn.Identity.Login), c.RemoteAddr(), conn.Identity.Serial, conn.Identity.CA)
+			quote(who), quote(conn.Identity.Login), c.RemoteAddr(), conn.Identity.Serial, conn.Identity.CA)
 		return conn
 	}
 	if l.second != nil {
@@ -281,6 +289,14 @@ func (l *login) keyProven(meta ssh.ConnMetadata, key ssh.PublicKey, permissions 
 	if reason := checkPerson(cert, meta.User(), meta.RemoteAddr(), l.server.cfg.Clock.Now()); reason != "" {
 		return nil, refuse(reason)
 	}
+	if cert.CertType == ssh.HostCert {
+		if reason := checkHost(cert, l.server.cfg.Hosts, meta.User()); reason != "" {
+			return nil, refuse(reason)
+		}
+		l.identity, _ = identify(cert, meta.User(), 0)
+		l.identity.HostID, l.identity.TeleportUser = meta.User(), ""
+		return permissions, nil
+	}
 	uid, found, err := l.lookup(meta.User())
 	if err != nil {
 		l.server.log.Errorf("Refused %v the login %v, because it could not be looked up: %v", quote(cert.KeyId), quote(meta.User()), err)
@@ -342,12 +358,16 @@ func (l *login) untilGone() (context.Context, context.CancelFunc) {
 }
 
 func (l *login) checkAuthority(cert *ssh.Certificate) (telling, string) {
-	cas, err := l.server.cfg.CAs.UserCAs(l.server.ctx)
+	read, certType := l.server.cfg.CAs.UserCAs, uint32(ssh.UserCert)
+	if cert.CertType == ssh.HostCert && l.server.cfg.Hosts != nil {
+		read, certType = l.server.cfg.Hosts.CAs, ssh.HostCert
+	}
+	cas, err := read(l.server.ctx)
 	if err != nil {
-		l.server.caTrouble.happened(err)
+		l.server.caTrouble.Happened(err)
 		return untrusted, reasonCAsUnreadable
 	}
-	return checkAuthority(cert, cas)
+	return checkAuthority(cert, cas, certType)
 }
 
 // lookup finds a login of this host, and nothing where there is no LookupUID.
