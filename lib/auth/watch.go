@@ -34,7 +34,7 @@ func watchedKinds() []watched {
 		watchedCollection(types.KindToken, tokenCollection()),
 		watchedCollection(types.KindNode, nodeCollection()),
 		watchedCollection(types.KindLock, lockCollection()),
-		{kind: types.KindCertAuthority, prefix: "/authorities/", read: readAuthority, name: authorityName},
+		{kind: types.KindCertAuthority, prefix: authoritiesPrefix, read: readAuthority, name: authorityName},
 		{kind: types.KindClusterName, prefix: clusterNameKey, read: readClusterName, name: fixedName(types.MetaNameClusterName)},
 		{
 			kind:   types.KindClusterAuthPreference,
@@ -47,6 +47,9 @@ func watchedKinds() []watched {
 		{kind: types.KindClusterAuditConfig},
 	}
 }
+
+// authoritiesPrefix is where the store has the authorities.
+const authoritiesPrefix = "/authorities/"
 
 func watchedCollection[T types.Resource](kind string, c collection[T]) watched {
 	return watched{kind: kind, prefix: c.prefix, read: readAny(c), name: func(part string) (string, string, error) {

@@ -147,6 +147,9 @@ func (s *Server) identifyHost(c *caller, identity tlsca.Identity) error {
 		return trace.AccessDenied("the certificate of the host %s has the unknown role %q", identity.Username, role)
 	}
 	c.hostID, c.role = hostID, role
+	if role == types.RoleAdmin && s.cfg.Admin != "" {
+		c.name = s.cfg.Admin
+	}
 	return nil
 }
 

@@ -9,6 +9,9 @@ import (
 	"context"
 	"crypto/tls"
 	"net"
+	"os"
+	"os/user"
+	"strconv"
 	"time"
 
 	"github.com/gravitational/teleport/api/breaker"
@@ -31,9 +34,10 @@ const (
 type Cluster interface {
 	Auth
 	People
-	// ServerTLS returns the auth service's own certificate, with its
-	// authority's behind it.
-	ServerTLS(ctx context.Context) (*tls.Certificate, error)
+	// ServerCertificate returns what gives the auth service its certificate,
+	// with its authority's behind it, for names beside those that clients ask
+	// for.
+	ServerCertificate(names []string) func(context.Context) (*tls.Certificate, error)
 	// AdminTLS returns a client's configuration with a certificate for the role
 	// Admin, which is good for as long as a command may take, and the host
 	// authorities to trust.
@@ -44,6 +48,9 @@ type Cluster interface {
 type LocalConfig struct {
 	// Version is this program's.
 	Version string
+	// Operator is whom audit events name. It is the system user and this host,
+	// such as root@auth1, by default.
+	Operator string
 	// Clock and Log are as in Config.
 	Clock clockwork.Clock
 	Log   logrus.FieldLogger
@@ -53,10 +60,14 @@ type LocalConfig struct {
 // Teleport's client with a certificate for the role Admin. Whoever calls close
 // ends both; the cluster stays open.
 func Local(ctx context.Context, cluster Cluster, cfg LocalConfig) (c *client.Client, closeAll func(), err error) {
+	if cfg.Operator == "" {
+		cfg.Operator = operator()
+	}
 	server, err := New(Config{
 		Auth:        cluster,
 		People:      cluster,
-		Certificate: cluster.ServerTLS,
+		Certificate: cluster.ServerCertificate(nil),
+		Admin:       cfg.Operator,
 		Version:     cfg.Version,
 		Clock:       cfg.Clock,
 		Log:         cfg.Log,
@@ -97,4 +108,17 @@ func Local(ctx context.Context, cluster Cluster, cfg LocalConfig) (c *client.Cli
 		_ = c.Close()
 		stop()
 	}, nil
+}
+
+// operator is who runs this process, and where.
+func operator() string {
+	name := "uid " + strconv.Itoa(os.Getuid())
+	if current, err := user.Current(); err == nil {
+		name = current.Username
+	}
+	host, err := os.Hostname()
+	if err != nil {
+		host = "localhost"
+	}
+	return name + "@" + host
 }

@@ -144,6 +144,9 @@ type Config struct {
 	// authority's behind it. It is asked at each handshake, so that it may
 	// change.
 	Certificate func(context.Context) (*tls.Certificate, error)
+	// Admin is whom audit events name where the caller has the role Admin;
+	// empty is the name in the certificate.
+	Admin string
 	// Version is this program's, for Ping.
 	Version string
 	// ProxyAddr returns host:port of a proxy's web address, for Ping, or an
