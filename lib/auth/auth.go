@@ -129,7 +129,8 @@ type Server struct {
 
 // Open opens the cluster in cfg.Backend or cfg.DataDir. Where there is none and
 // cfg.ClusterName names one, it makes it: a user and a host authority, each with
-// SSH and TLS keys. Processes that do so at the same moment get the same cluster.
+// SSH and TLS keys, and the preset roles. Processes that do so at the same moment
+// get the same cluster.
 // The authorities of a cluster that an earlier version made get what they lack.
 //
 // The error is trace.NotFound where there is no cluster and ClusterName is
@@ -200,7 +201,10 @@ func (s *Server) openCluster(ctx context.Context, cfg Config) error {
 			return trace.Wrap(err)
 		}
 	}
-	return nil
+	if cfg.ClusterName == "" {
+		return nil // whoever only looks at the cluster does not bring back a role that was removed
+	}
+	return trace.Wrap(s.EnsurePresets(ctx))
 }
 
 // readSeal reads the key of the authorities. It is made only where nothing was

@@ -27,7 +27,6 @@ import (
 	"teleport-auditd/lib/tlsca"
 )
 
-
 // maxRaces is how often something is read and written anew because another
 // process was faster.
 const maxRaces = 16
@@ -42,7 +41,7 @@ func checkAuthorityKind(kind types.CertAuthType) error {
 	case types.UserCA, types.HostCA:
 		return nil
 	}
-	return trace.BadParameter("there is no authority of the type %q: the types are %s and %s", clip(string(kind), 32), types.UserCA, types.HostCA)
+	return trace.BadParameter("there is no authority of the type %q: the types are %s and %s", cutTo(string(kind), 32), types.UserCA, types.HostCA)
 }
 
 func authorityKey(kind types.CertAuthType, clusterName string) string {
@@ -374,7 +373,7 @@ func (s *Server) checkAuthority(authority *types.CertAuthorityV2) error {
 		return trace.Wrap(err)
 	}
 	if authority.GetClusterName() != s.clusterName {
-		return trace.BadParameter("the %s authority is one of the cluster %q, and this cluster is %q, which trusts no other", kind, clip(authority.GetClusterName(), MaxNameLength), s.clusterName)
+		return trace.BadParameter("the %s authority is one of the cluster %q, and this cluster is %q, which trusts no other", kind, cutTo(authority.GetClusterName(), MaxNameLength), s.clusterName)
 	}
 	if !authority.Expiry().IsZero() {
 		return trace.BadParameter("the %s authority has an expiry, and the cluster cannot be without it: take metadata.expires out", kind)
@@ -447,7 +446,7 @@ func (s *Server) DeleteCertAuthority(_ context.Context, id types.CertAuthID) err
 }
 
 func (s *Server) foreign(id types.CertAuthID) error {
-	return trace.NotFound("there is no %s authority of the cluster %q: this cluster is %q", id.Type, clip(id.DomainName, MaxNameLength), s.clusterName)
+	return trace.NotFound("there is no %s authority of the cluster %q: this cluster is %q", id.Type, cutTo(id.DomainName, MaxNameLength), s.clusterName)
 }
 
 func (s *Server) lost(kind types.CertAuthType) error {

@@ -83,7 +83,7 @@ func checkHostRole(role types.SystemRole) error {
 	case types.RoleNode, types.RoleProxy, types.RoleAuth:
 		return nil
 	}
-	return trace.BadParameter("a host certificate is for the role %q, %q or %q, not for %q", types.RoleNode, types.RoleProxy, types.RoleAuth, clip(string(role), 32))
+	return trace.BadParameter("a host certificate is for the role %q, %q or %q, not for %q", types.RoleNode, types.RoleProxy, types.RoleAuth, cutTo(string(role), 32))
 }
 
 // SignHost signs a certificate with which the host shows itself as req.NodeName
@@ -155,7 +155,8 @@ type hostCerts struct {
 // authgrpc refuses, and a new one has a token.
 //
 // The error is trace.BadParameter for keys, names and roles that are not signed,
-// and trace.CompareFailed for another state of rotation.
+// trace.AccessDenied for a node that is locked, and trace.CompareFailed for
+// another state of rotation.
 func (s *Server) GenerateHostCerts(ctx context.Context, req *proto.HostCertsRequest) (*proto.Certs, error) {
 	checked, err := s.checkHostCerts(req)
 	if err != nil {
@@ -170,7 +171,35 @@ func (s *Server) GenerateHostCerts(ctx context.Context, req *proto.HostCertsRequ
 			return nil, trace.CompareFailed("the host authority is %s, and the host takes it for %s: read it again", rotation.PhaseDescription(), req.Rotation.PhaseDescription())
 		}
 	}
+	if err := s.checkHostLocks(ctx, checked.ssh); err != nil {
+		return nil, trace.Wrap(err)
+	}
 	return s.signHostCerts(ctx, checked)
+}
+
+// checkHostLocks refuses a node that a lock in force shuts out. The auth service
+// and proxies on the same host go on.
+func (s *Server) checkHostLocks(ctx context.Context, req HostCertRequest) error {
+	if req.Role != types.RoleNode {
+		return nil
+	}
+	locks, err := s.GetLocks(ctx, true)
+	if err != nil {
+		return trace.Wrap(err)
+	}
+	for _, lock := range locks {
+		target := lock.Target()
+		rest := target
+		rest.ServerID = ""
+		if target.ServerID != req.HostID || !rest.IsEmpty() {
+			continue
+		}
+		if message := lock.Message(); message != "" {
+			return trace.AccessDenied("the node %q is locked by an administrator: %s", req.NodeName, message)
+		}
+		return trace.AccessDenied("the node %q is locked by an administrator", req.NodeName)
+	}
+	return nil
 }
 
 // checkHostCerts refuses what signHostCerts would, before anything is changed.
@@ -183,7 +212,7 @@ func (s *Server) checkHostCerts(req *proto.HostCertsRequest) (*hostCerts, error)
 	}
 	if len(req.AdditionalPrincipals) > MaxPrincipals || len(req.DNSNames) > MaxPrincipals {
 		return nil, trace.BadParameter("the host %q has %d principals and %d DNS names, and a certificate holds at most %d of each",
-			clip(req.NodeName, MaxNameLength), len(req.AdditionalPrincipals), len(req.DNSNames), MaxPrincipals)
+			cutTo(req.NodeName, MaxNameLength), len(req.AdditionalPrincipals), len(req.DNSNames), MaxPrincipals)
 	}
 	sshKey, err := parseSSHKey(req.PublicSSHKey)
 	if err != nil {

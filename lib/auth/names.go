@@ -81,15 +81,7 @@ func checkName(what, name string) error {
 // cut keeps an error about a name of a megabyte short.
 func cut(name string) string {
 	const enough = 32
-	return clip(name, enough)
-}
-
-// clip returns the first bytes of a name that was not checked.
-func clip(name string, length int) string {
-	if len(name) > length {
-		return name[:length]
-	}
-	return name
+	return cutTo(name, enough)
 }
 
 // checkHostName takes the name or IP address of a host or cluster: letters and

@@ -43,6 +43,9 @@ type collection[T types.Resource] struct {
 	fresh func() T
 	// check refuses what must not be kept, and fills in defaults.
 	check func(T) error
+	// keepExpired is how long one is kept after its expiry, so that it can be
+	// said that it expired.
+	keepExpired time.Duration
 	// secretNames is set where the name is a secret and belongs in no error.
 	secretNames bool
 }
@@ -105,7 +108,11 @@ func (c collection[T]) prepare(resource T) (T, backend.Item, error) {
 	if len(value) > maxResourceSize {
 		return none, backend.Item{}, trace.BadParameter("%s takes %d bytes, and at most %d are kept", c.called(cutTo(checked.GetName(), 64)), len(value), maxResourceSize)
 	}
-	return checked, backend.Item{Key: c.key(checked.GetName()), Value: value, Expires: checked.Expiry()}, nil
+	item := backend.Item{Key: c.key(checked.GetName()), Value: value, Expires: checked.Expiry()}
+	if !item.Expires.IsZero() {
+		item.Expires = item.Expires.Add(c.keepExpired)
+	}
+	return checked, item, nil
 }
 
 // decode reads an item. What it returns has the item's revision and expiry.

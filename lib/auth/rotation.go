@@ -109,10 +109,10 @@ func checkRotation(req types.RotateRequest) error {
 	switch req.Mode {
 	case "", types.RotationModeManual:
 	default:
-		return trace.BadParameter("a rotation in the mode %q is not done here: give the phases one by one, with tctl auth rotate --phase=init and so on", clip(req.Mode, 32))
+		return trace.BadParameter("a rotation in the mode %q is not done here: give the phases one by one, with tctl auth rotate --phase=init and so on", cutTo(req.Mode, 32))
 	}
 	if !slices.Contains(types.RotatePhases, req.TargetPhase) {
-		return trace.BadParameter("there is no phase %q: the phases are %s", clip(req.TargetPhase, 32), strings.Join(types.RotatePhases, ", "))
+		return trace.BadParameter("there is no phase %q: the phases are %s", cutTo(req.TargetPhase, 32), strings.Join(types.RotatePhases, ", "))
 	}
 	if req.GracePeriod != nil && *req.GracePeriod < 0 {
 		return trace.BadParameter("the grace period %v is negative: give one such as 30h", *req.GracePeriod)

@@ -1,7 +1,7 @@
 // Copyright 2026 The teleport-auditd authors. SPDX-License-Identifier: Apache-2.0
 
-// TLS: the authorities' certificates, what they sign, how the auth server shows
-// itself and whom it lets in.
+// TLS: the authorities' certificates, what they sign, and how the auth server and
+// tctl show themselves.
 
 package auth
 
@@ -42,9 +42,9 @@ const (
 	// adminTTL is enough for one call of tctl.
 	adminTTL = time.Hour
 
-	// tlsCacheTTL is how long the auth server goes by what it has read of the
-	// authorities.
-	tlsCacheTTL = 5 * time.Second
+	// certCacheTTL is how long the auth server goes by what it has read of the
+	// host authority.
+	certCacheTTL = 5 * time.Second
 
 	certificateBlock = "CERTIFICATE"
 )
@@ -329,152 +329,62 @@ func poolOf(certs []*x509.Certificate) *x509.CertPool {
 	return pool
 }
 
-// ServerTLSConfig is how the auth server listens: with a certificate as of
-// AuthServerTLS, which is made anew in time and when the authority changes, and
-// with the certificates of users and hosts checked where the client has one. A
-// host that joins has none: methods decide whom they serve, by PeerIdentity.
-func (s *Server) ServerTLSConfig(ctx context.Context, names []string) (*tls.Config, error) {
-	cache := &serverTLS{server: s, names: slices.Clone(names)}
-	if _, err := cache.get(ctx); err != nil {
-		return nil, trace.Wrap(err)
-	}
-	return &tls.Config{
-		MinVersion: tls.VersionTLS12,
-		NextProtos: s.nextProtos(),
-		GetConfigForClient: func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
-			return cache.get(hello.Context())
-		},
-		// crypto/tls wants to know that there is a certificate before it asks
-		// for the configuration.
-		GetCertificate: func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
-			config, err := cache.get(hello.Context())
-			if err != nil {
-				return nil, trace.Wrap(err)
-			}
-			return &config.Certificates[0], nil
-		},
-	}, nil
+// ServerCertificate returns what gives the auth server its certificate at each
+// handshake: one as AuthServerTLS makes it, which is made anew at half of its
+// time and when the host authority changes.
+func (s *Server) ServerCertificate(names []string) func(context.Context) (*tls.Certificate, error) {
+	cache := &serverCertificate{server: s, names: slices.Clone(names)}
+	return cache.get
 }
 
-// nextProtos are the protocols of ALPN. api/client adds the one with the
-// cluster's name where it goes through a proxy.
-func (s *Server) nextProtos() []string {
-	return []string{constants.ALPNSNIAuthProtocol + apiutils.EncodeClusterName(s.clusterName), "h2"}
-}
-
-// serverTLS keeps the configuration for some seconds: a handshake must not wait
-// for the store each time.
-type serverTLS struct {
+// serverCertificate keeps the certificate, and what it has read of the authority
+// for some seconds: a handshake must not wait for the store each time.
+type serverCertificate struct {
 	server *Server
 	names  []string
 
-	mutex  sync.Mutex
-	config *tls.Config
-	read   time.Time
-	signed time.Time
-	// trusted are the authorities that config goes by.
-	trusted []*x509.Certificate
-	phase   string
+	mutex        sync.Mutex
+	cert         *tls.Certificate
+	read, signed time.Time
+	// authority is what the certificate goes by.
+	authority *types.CertAuthorityV2
 }
 
-func (t *serverTLS) get(ctx context.Context) (*tls.Config, error) {
-	t.mutex.Lock()
-	defer t.mutex.Unlock()
-	now := t.server.clock.Now()
-	if t.config != nil && now.Sub(t.read) < tlsCacheTTL && !now.Before(t.read) {
-		return t.config, nil
+func (c *serverCertificate) get(ctx context.Context) (*tls.Certificate, error) {
+	c.mutex.Lock()
+	defer c.mutex.Unlock()
+	now := c.server.clock.Now()
+	if c.cert != nil && now.Sub(c.read) < certCacheTTL && !now.Before(c.read) {
+		return c.cert, nil
 	}
-	if err := t.refresh(ctx, now); err != nil {
-		// What was good a moment ago is better than no cluster while the store
-		// cannot be read.
-		if t.config == nil || ctx.Err() != nil {
-			return nil, trace.Wrap(err)
-		}
-		t.server.log.WithError(err).Warn("The authorities cannot be read for TLS: going on with those that were read last.")
-		t.read = now
+	err := c.refresh(ctx, now)
+	if err == nil {
+		return c.cert, nil
 	}
-	return t.config, nil
+	// What was good a moment ago is better than no cluster while the store
+	// cannot be read.
+	if c.cert == nil || ctx.Err() != nil || now.After(c.cert.Leaf.NotAfter) {
+		return nil, trace.Wrap(err)
+	}
+	c.server.log.WithError(err).Warn("The certificate of the auth server cannot be checked against the host authority, and stays as it is.")
+	c.read = now
+	return c.cert, nil
 }
 
-func (t *serverTLS) refresh(ctx context.Context, now time.Time) error {
-	var trusted []*x509.Certificate
-	for _, kind := range authorityKinds() {
-		certs, err := t.server.trustedTLS(ctx, kind)
-		if err != nil {
-			return trace.Wrap(err)
-		}
-		trusted = append(trusted, certs...)
-	}
-	hosts, err := t.server.sealedAuthority(ctx, types.HostCA)
+func (c *serverCertificate) refresh(ctx context.Context, now time.Time) error {
+	authority, err := c.server.sealedAuthority(ctx, types.HostCA)
 	if err != nil {
 		return trace.Wrap(err)
 	}
-	phase := hosts.GetRotation().Phase
-	same := slices.EqualFunc(trusted, t.trusted, (*x509.Certificate).Equal) && phase == t.phase
-	if t.config != nil && same && now.Sub(t.signed) < HostCertTTL/2 && !now.Before(t.signed) {
-		t.read = now
+	same := c.authority != nil && c.authority.GetRevision() == authority.GetRevision()
+	if same && now.Sub(c.signed) < HostCertTTL/2 && !now.Before(c.signed) {
+		c.read = now
 		return nil
 	}
-	cert, err := t.server.AuthServerTLS(ctx, t.names)
+	cert, err := c.server.AuthServerTLS(ctx, c.names)
 	if err != nil {
 		return trace.Wrap(err)
 	}
-	t.config = &tls.Config{
-		MinVersion:   tls.VersionTLS12,
-		NextProtos:   t.server.nextProtos(),
-		Certificates: []tls.Certificate{*cert},
-		ClientAuth:   tls.VerifyClientCertIfGiven,
-		ClientCAs:    poolOf(trusted),
-		Time:         t.server.clock.Now,
-	}
-	t.trusted, t.phase = trusted, phase
-	t.read, t.signed = now, now
+	c.cert, c.authority, c.read, c.signed = cert, authority, now, now
 	return nil
-}
-
-// Peer is whoever shows a certificate of the cluster.
-type Peer struct {
-	tlsca.Identity
-	// Authority is that which signed: types.UserCA for a user, types.HostCA for
-	// a host or tctl. Groups means roles of the cluster for the first and a role
-	// of the system for the second, and the two share no names.
-	Authority types.CertAuthType
-	// Expires is when the certificate ends.
-	Expires time.Time
-}
-
-// PeerIdentity says who is at the other end of a connection that
-// ServerTLSConfig accepted, as of now: certificates end, and authorities cease
-// to be trusted, while connections last.
-//
-// The error is trace.AccessDenied for one without a certificate, and for one
-// that is not good any more.
-func (s *Server) PeerIdentity(ctx context.Context, state tls.ConnectionState) (*Peer, error) {
-	if len(state.VerifiedChains) == 0 || len(state.PeerCertificates) == 0 {
-		return nil, trace.AccessDenied("this needs a certificate of the cluster: log in with tsh, or join the host with a token")
-	}
-	leaf := state.PeerCertificates[0]
-	if now := s.clock.Now(); now.After(leaf.NotAfter) {
-		return nil, trace.AccessDenied("the certificate of %q expired at %s: get a new one", leaf.Subject.CommonName, leaf.NotAfter.UTC().Format(time.RFC3339))
-	}
-	for _, kind := range authorityKinds() {
-		trusted, err := s.trustedTLS(ctx, kind)
-		if err != nil {
-			return nil, trace.Wrap(err)
-		}
-		if !slices.ContainsFunc(trusted, func(authority *x509.Certificate) bool {
-			return leaf.CheckSignatureFrom(authority) == nil
-		}) {
-			continue
-		}
-		identity, err := tlsca.FromSubject(leaf.Subject)
-		if err != nil {
-			return nil, trace.AccessDenied("the certificate cannot be used here: %v", err)
-		}
-		if identity.Cluster != s.clusterName {
-			return nil, trace.AccessDenied("the certificate is one of the cluster %q, and this is %q", identity.Cluster, s.clusterName)
-		}
-		return &Peer{Identity: identity, Authority: kind, Expires: leaf.NotAfter}, nil
-	}
-	return nil, trace.AccessDenied("the certificate of %q was signed by an authority that the cluster does not trust any more: get a new one", leaf.Subject.CommonName)
 }

@@ -8,6 +8,7 @@ package auth
 import (
 	"context"
 	"slices"
+	"time"
 
 	"github.com/gravitational/teleport/api/types"
 	apievents "github.com/gravitational/teleport/api/types/events"
@@ -20,6 +21,10 @@ const (
 
 	// minTokenLength keeps out tokens that can be guessed over the network.
 	minTokenLength = 8
+
+	// expiredTokensKept is how long a host that joins too late is told that the
+	// token expired, and not that there is none.
+	expiredTokensKept = 24 * time.Hour
 )
 
 func tokenCollection() collection[*types.ProvisionTokenV2] {
@@ -28,6 +33,7 @@ func tokenCollection() collection[*types.ProvisionTokenV2] {
 		prefix:      tokensPrefix,
 		fresh:       func() *types.ProvisionTokenV2 { return &types.ProvisionTokenV2{} },
 		check:       checkToken,
+		keepExpired: expiredTokensKept,
 		secretNames: true,
 	}
 }
@@ -82,11 +88,25 @@ func (s *Server) CreateToken(ctx context.Context, token types.ProvisionToken) er
 		return trace.Wrap(err)
 	}
 	created, err := tokenCollection().create(ctx, s.store, v2)
+	if trace.IsAlreadyExists(err) && s.removeExpiredToken(ctx, v2.GetName()) {
+		created, err = tokenCollection().create(ctx, s.store, v2)
+	}
 	if err != nil {
 		return trace.Wrap(err)
 	}
 	s.tokenCreated(ctx, created)
 	return nil
+}
+
+// removeExpiredToken makes room for a new token of the name.
+func (s *Server) removeExpiredToken(ctx context.Context, name string) bool {
+	token, err := tokenCollection().get(ctx, s.store, name)
+	return err == nil && s.isExpired(token) && s.DeleteToken(ctx, name) == nil
+}
+
+func (s *Server) isExpired(token *types.ProvisionTokenV2) bool {
+	expiry := token.Expiry()
+	return !expiry.IsZero() && !expiry.After(s.clock.Now())
 }
 
 // UpsertToken keeps the token, new or not. One that was used stays used.
@@ -100,6 +120,9 @@ func (s *Server) UpsertToken(ctx context.Context, token types.ProvisionToken) er
 	}
 	kept, err := tokenCollection().upsert(ctx, s.store, v2)
 	if err != nil {
+		return trace.Wrap(err)
+	}
+	if err := s.prolongTokenUse(ctx, kept); err != nil {
 		return trace.Wrap(err)
 	}
 	s.tokenCreated(ctx, kept)
@@ -125,6 +148,9 @@ func (s *Server) GetToken(ctx context.Context, name string) (types.ProvisionToke
 	if err != nil {
 		return nil, trace.Wrap(err)
 	}
+	if s.isExpired(token) {
+		return nil, tokenCollection().notFound(name)
+	}
 	return token, nil
 }
 
@@ -134,9 +160,11 @@ func (s *Server) GetTokens(ctx context.Context) ([]types.ProvisionToken, error) 
 	if err != nil {
 		return nil, trace.Wrap(err)
 	}
-	out := make([]types.ProvisionToken, len(tokens))
-	for i, token := range tokens {
-		out[i] = token
+	out := make([]types.ProvisionToken, 0, len(tokens))
+	for _, token := range tokens {
+		if !s.isExpired(token) {
+			out = append(out, token)
+		}
 	}
 	return out, nil
 }

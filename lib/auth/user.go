@@ -15,6 +15,8 @@ import (
 	"github.com/google/uuid"
 	"github.com/gravitational/teleport/api/constants"
 	"github.com/gravitational/teleport/api/types"
+	apievents "github.com/gravitational/teleport/api/types/events"
+	"github.com/gravitational/teleport/api/types/wrappers"
 	"github.com/gravitational/trace"
 	"github.com/sirupsen/logrus"
 	"golang.org/x/crypto/ssh"
@@ -29,6 +31,12 @@ const (
 	ExtensionRoles  = "teleport-roles"
 	ExtensionTraits = "teleport-traits"
 
+	// CertCreateEvent and CertCreateCode are of the event of a user's
+	// certificate.
+	CertCreateEvent     = "cert.create"
+	CertCreateCode      = "TC000I"
+	certificateTypeUser = "user"
+
 	// rolesVersion is the version of what ExtensionRoles has.
 	rolesVersion = "v1"
 
@@ -40,10 +48,10 @@ const (
 // UserCertRequest asks for a user's certificate.
 type UserCertRequest struct {
 	// PublicKey is the user's: Ed25519, ECDSA, RSA of 2048 bits or more, or one
-	// of the first two on a security key. It is what SignUser signs.
+	// of the first two on a security key.
 	PublicKey ssh.PublicKey
-	// TLSPublicKey is what SignUserTLS signs: Ed25519, ECDSA, or RSA of 2048
-	// bits or more.
+	// TLSPublicKey is for a TLS certificate, which is signed beside that for SSH
+	// by GenerateUserCerts alone: Ed25519, ECDSA, or RSA of 2048 bits or more.
 	TLSPublicKey crypto.PublicKey
 	// User is the person, in any script: at most MaxNameLength bytes of UTF-8
 	// without control or invisible characters. It becomes the certificate's key
@@ -60,6 +68,9 @@ type UserCertRequest struct {
 	// Permits is what the certificate allows beside terminals: everything where
 	// it is nil.
 	Permits *Permits
+
+	// principals are the same in both certificates.
+	principals []string
 	// TTL is how long the certificate is valid from now: from one second to
 	// MaxTTL.
 	TTL time.Duration
@@ -70,9 +81,8 @@ type Permits struct {
 	PortForwarding, AgentForwarding bool
 }
 
-// CheckAndSetDefaults refuses, with trace.BadParameter, what SignUser and
-// SignUserTLS would: a request has one of the two keys, or both. There are no
-// defaults.
+// CheckAndSetDefaults refuses, with trace.BadParameter, what is not signed: a
+// request has one of the two keys, or both. There are no defaults.
 func (r *UserCertRequest) CheckAndSetDefaults() error {
 	if r.TLSPublicKey == nil || r.PublicKey != nil {
 		if err := checkPublicKey(r.PublicKey); err != nil {
@@ -84,7 +94,7 @@ func (r *UserCertRequest) CheckAndSetDefaults() error {
 			return trace.Wrap(err)
 		}
 		if len(r.Roles) == 0 {
-			return trace.BadParameter("a TLS certificate is for the API, which decides by roles, and the user %q is given none", clip(r.User, MaxNameLength))
+			return trace.BadParameter("a TLS certificate is for the API, which decides by roles, and the user %q is given none", cutTo(r.User, MaxNameLength))
 		}
 	}
 	if err := checkUser(r.User); err != nil {
@@ -128,27 +138,38 @@ func (r *UserCertRequest) identity() (roles, traits []byte, err error) {
 	return roles, traits, nil
 }
 
-// principals are the logins. A certificate without any would be good for all of
+// logins are the principals. A certificate without any would be good for all of
 // them, to some servers, so it then has one that is nobody's.
-func (r *UserCertRequest) principals() []string {
+func (r *UserCertRequest) logins() []string {
 	if len(r.Logins) == 0 {
 		return []string{constants.NoLoginPrefix + uuid.NewString()}
 	}
-	return slices.Clone(r.Logins)
+	return r.Logins
 }
 
 // SignUser signs an SSH certificate with which the user may have terminals, and
 // what req.Permits says, as any of the logins.
 //
 // The error is trace.BadParameter for a request that cannot be granted, and
-// trace.NotFound where the cluster has lost its user authority.
+// trace.NotFound where the cluster has lost its user authority. Without an event
+// in the audit log there is no certificate.
 func (s *Server) SignUser(ctx context.Context, req UserCertRequest) (*ssh.Certificate, error) {
+	req.TLSPublicKey = nil
 	if err := req.CheckAndSetDefaults(); err != nil {
 		return nil, trace.Wrap(err)
 	}
-	if req.PublicKey == nil {
-		return nil, trace.BadParameter("there is no public key to sign")
+	req.principals = req.logins()
+	cert, err := s.signUserSSH(ctx, req)
+	if err != nil {
+		return nil, trace.Wrap(err)
 	}
+	if err := s.certCreated(ctx, req); err != nil {
+		return nil, trace.Wrap(err)
+	}
+	return cert, nil
+}
+
+func (s *Server) signUserSSH(ctx context.Context, req UserCertRequest) (*ssh.Certificate, error) {
 	roles, traits, err := req.identity()
 	if err != nil {
 		return nil, trace.Wrap(err)
@@ -170,7 +191,7 @@ func (s *Server) SignUser(ctx context.Context, req UserCertRequest) (*ssh.Certif
 		Key:             req.PublicKey,
 		CertType:        ssh.UserCert,
 		KeyId:           req.User,
-		ValidPrincipals: req.principals(),
+		ValidPrincipals: slices.Clone(req.principals),
 		Permissions:     ssh.Permissions{Extensions: extensions},
 	}
 	if err := s.sign(ctx, types.UserCA, cert, req.TTL); err != nil {
@@ -183,22 +204,16 @@ func (s *Server) SignUser(ctx context.Context, req UserCertRequest) (*ssh.Certif
 	return cert, nil
 }
 
-// SignUserTLS signs a TLS certificate with which the user may use the cluster's
-// API, as far as the roles allow. Errors are those of SignUser.
-func (s *Server) SignUserTLS(ctx context.Context, req UserCertRequest) (*x509.Certificate, error) {
-	if req.TLSPublicKey == nil {
-		return nil, trace.BadParameter("there is no public key to sign")
-	}
-	if err := req.CheckAndSetDefaults(); err != nil {
-		return nil, trace.Wrap(err)
-	}
+// signUserTLS signs a certificate with which the user may use the cluster's API,
+// as far as the roles allow.
+func (s *Server) signUserTLS(ctx context.Context, req UserCertRequest) (*x509.Certificate, error) {
 	cert, _, err := s.signTLS(ctx, tlsRequest{
 		kind: types.UserCA,
 		key:  req.TLSPublicKey,
 		subject: tlsca.Identity{
 			Username:   req.User,
 			Groups:     req.Roles,
-			Principals: req.principals(),
+			Principals: req.principals,
 			Traits:     req.Traits,
 			Cluster:    s.clusterName,
 		},
@@ -209,4 +224,30 @@ func (s *Server) SignUserTLS(ctx context.Context, req UserCertRequest) (*x509.Ce
 	}
 	s.log.WithField("serial", cert.SerialNumber).Infof("Signed a TLS certificate for the user %q with the roles %q, valid for %v.", req.User, req.Roles, req.TTL)
 	return cert, nil
+}
+
+// certCreated writes what was signed to the audit log. Where it cannot, what was
+// signed must not be handed out.
+func (s *Server) certCreated(ctx context.Context, req UserCertRequest) error {
+	identity := &apievents.Identity{
+		User:            req.User,
+		Roles:           req.Roles,
+		Logins:          req.Logins,
+		Traits:          wrappers.Traits(req.Traits),
+		Expires:         s.clock.Now().Add(req.TTL).UTC(),
+		TeleportCluster: s.clusterName,
+	}
+	caller := callerFrom(ctx)
+	if caller.User != req.User {
+		identity.Impersonator = caller.User
+	}
+	if addr := remoteIP(caller.RemoteAddr); addr.IsValid() {
+		identity.ClientIP = addr.String()
+	}
+	err := s.EmitAuditEvent(ctx, &apievents.CertificateCreate{
+		Metadata:        apievents.Metadata{Type: CertCreateEvent, Code: CertCreateCode},
+		CertificateType: certificateTypeUser,
+		Identity:        identity,
+	})
+	return trace.Wrap(err, "writing the certificate to the audit log")
 }
