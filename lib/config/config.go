@@ -18,9 +18,12 @@
 package config
 
 import (
+	"fmt"
+	"maps"
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -47,6 +50,14 @@ const (
 	DefaultSSHPort = "3022"
 	// DefaultProxyPort is the jump host's port.
 	DefaultProxyPort = "3023"
+	// DefaultTunnelPort is where nodes dial in that nobody can dial.
+	DefaultTunnelPort = "3024"
+	// DefaultAuthPort is the auth service's port.
+	DefaultAuthPort = "3025"
+	// DefaultWebPort is the proxy's HTTPS port.
+	DefaultWebPort = "3080"
+	// DefaultEtcdPrefix is where in etcd the cluster is kept.
+	DefaultEtcdPrefix = "/teleport"
 
 	// DefaultMaxSessions bounds the open sessions of one connection.
 	DefaultMaxSessions = 10
@@ -78,6 +89,22 @@ type Config struct {
 	// sets it.
 	Debug bool
 
+	// AuthServers are host:port of the auth servers of the cluster that this
+	// host belongs to. They are empty with the auth role, and where ProxyServer
+	// leads there.
+	AuthServers []string
+	// ProxyServer is host:port of a proxy's HTTPS through which this host
+	// reaches the auth servers, and is reached itself; empty for none.
+	ProxyServer string
+	// AuthToken is the token to join with, or an absolute path to a file of it.
+	// It may be empty for a host that has joined.
+	AuthToken string
+	// CAPins name the host authorities to join, as lib/tlsca's Pin does. Any
+	// may match.
+	CAPins []string
+	// Storage is where the auth role keeps the cluster.
+	Storage Storage
+
 	// Auth keeps the cluster's certificate authorities.
 	Auth Auth
 	// Proxy is the jump host.
@@ -101,18 +128,67 @@ type Log struct {
 	Format string
 }
 
+// The kinds of Storage.
+const (
+	StorageSQLite = "sqlite"
+	StorageEtcd   = "etcd"
+)
+
+// Storage is teleport.storage.
+type Storage struct {
+	// Type is StorageSQLite, in the data directory, or StorageEtcd.
+	Type string
+	// Peers are host:port of etcd's members, Prefix is where its keys start.
+	Peers  []string
+	Prefix string
+	// TLSCertFile and TLSKeyFile are what etcd knows this host by, TLSCAFile is
+	// whom to trust as etcd: absolute paths, or empty for a connection without
+	// TLS.
+	TLSCertFile, TLSKeyFile, TLSCAFile string
+	// CAKeyFile is an absolute path to the key that seals the authorities'
+	// private keys; empty for the one in the data directory.
+	CAKeyFile string
+}
+
+// Words of Auth.SecondFactor.
+const (
+	SecondFactorOTP = "otp"
+	SecondFactorOff = "off"
+)
+
 // Auth is auth_service.
 type Auth struct {
 	Enabled bool
 	// ClusterName goes into host certificates and into sessions' environment.
 	ClusterName string
+	// ListenAddr is host:port, with an empty host for all addresses.
+	ListenAddr string
+	// PublicAddr is host:port at which joining hosts find this server; empty
+	// for the node's name.
+	PublicAddr string
+	// SecondFactor is SecondFactorOTP or SecondFactorOff.
+	SecondFactor string
 }
+
+// KeyPair is one of proxy_service.https_keypairs: absolute paths to PEM files.
+type KeyPair struct{ KeyFile, CertFile string }
 
 // Proxy is proxy_service.
 type Proxy struct {
 	Enabled bool
-	// ListenAddr is host:port, with an empty host for all addresses.
-	ListenAddr string
+	// ListenAddr is the jump host's host:port, with an empty host for all
+	// addresses. WebListenAddr and TunnelListenAddr are those of HTTPS and of
+	// the nodes that dial in.
+	ListenAddr, WebListenAddr, TunnelListenAddr string
+	// PublicAddr (HTTPS), SSHPublicAddr and TunnelPublicAddr are host:port at
+	// which others reach the three; empty for the node's name.
+	PublicAddr, SSHPublicAddr, TunnelPublicAddr string
+	// KeyPairs are HTTPS's certificates. Without any the host authority signs
+	// one.
+	KeyPairs []KeyPair
+	// ProxyProtocol takes the client's address from the header (PROXY protocol)
+	// that a load balancer sends first on each connection.
+	ProxyProtocol bool
 	// MaxStartups bounds the connections that have not authenticated.
 	MaxStartups int
 	// LoginGraceTime is how long a client may take to authenticate.
@@ -124,6 +200,9 @@ type SSH struct {
 	Enabled bool
 	// ListenAddr is host:port, with an empty host for all addresses.
 	ListenAddr string
+	// PublicAddr is host:port at which proxies reach the node; empty for the
+	// address that it listens on.
+	PublicAddr string
 	// Labels are kept with the node's registration.
 	Labels map[string]string
 	// TrustedUserCAKeys is an absolute path to a file of CA public keys that
@@ -179,12 +258,20 @@ func Default() *Config {
 		DataDir:   DefaultDataDir,
 		Log:       Log{Output: "stderr", Severity: logrus.InfoLevel, Format: "text"},
 		AuditMode: auditd.ModeAuto,
-		Auth:      Auth{Enabled: true, ClusterName: DefaultClusterName},
+		Storage:   Storage{Type: StorageSQLite, Prefix: DefaultEtcdPrefix},
+		Auth: Auth{
+			Enabled:      true,
+			ClusterName:  DefaultClusterName,
+			ListenAddr:   "0.0.0.0:" + DefaultAuthPort,
+			SecondFactor: SecondFactorOTP,
+		},
 		Proxy: Proxy{
-			Enabled:        true,
-			ListenAddr:     "0.0.0.0:" + DefaultProxyPort,
-			MaxStartups:    DefaultMaxStartups,
-			LoginGraceTime: DefaultLoginGraceTime,
+			Enabled:          true,
+			ListenAddr:       "0.0.0.0:" + DefaultProxyPort,
+			WebListenAddr:    "0.0.0.0:" + DefaultWebPort,
+			TunnelListenAddr: "0.0.0.0:" + DefaultTunnelPort,
+			MaxStartups:      DefaultMaxStartups,
+			LoginGraceTime:   DefaultLoginGraceTime,
 		},
 		SSH: SSH{
 			Enabled:           true,
@@ -270,8 +357,14 @@ func (c *Config) setDefaults() error {
 	// Level 0 is logrus's panic level, which nobody can ask for.
 	setDefault(&c.Log.Severity, def.Log.Severity)
 	setDefault(&c.AuditMode, def.AuditMode)
+	setDefault(&c.Storage.Type, def.Storage.Type)
+	setDefault(&c.Storage.Prefix, def.Storage.Prefix)
 	setDefault(&c.Auth.ClusterName, def.Auth.ClusterName)
+	setDefault(&c.Auth.ListenAddr, def.Auth.ListenAddr)
+	setDefault(&c.Auth.SecondFactor, def.Auth.SecondFactor)
 	setDefault(&c.Proxy.ListenAddr, def.Proxy.ListenAddr)
+	setDefault(&c.Proxy.WebListenAddr, def.Proxy.WebListenAddr)
+	setDefault(&c.Proxy.TunnelListenAddr, def.Proxy.TunnelListenAddr)
 	setDefault(&c.Proxy.MaxStartups, def.Proxy.MaxStartups)
 	setDefault(&c.Proxy.LoginGraceTime, def.Proxy.LoginGraceTime)
 	setDefault(&c.SSH.ListenAddr, def.SSH.ListenAddr)
@@ -314,7 +407,10 @@ func (c *Config) checkValues() error {
 		{"the node's name (teleport.nodename, --nodename)", checkName(c.NodeName)},
 		{"teleport.log.output", checkLogOutput(c.Log.Output)},
 		{"teleport.log.format.output", checkLogFormat(c.Log.Format)},
+		{"teleport.storage.type", checkStorage(c.Storage.Type)},
+		{"teleport.storage.prefix", checkEtcdPrefix(c.Storage.Prefix)},
 		{"auth_service.cluster_name", checkName(c.Auth.ClusterName)},
+		{"auth_service.authentication.second_factor", checkSecondFactor(c.Auth.SecondFactor)},
 		{"proxy_service.max_startups", checkCount(c.Proxy.MaxStartups)},
 		{"proxy_service.login_grace_time", checkGraceTime(c.Proxy.LoginGraceTime)},
 		{"ssh_service.pam.service_name", checkPAMService(c.SSH.PAM.ServiceName)},
@@ -325,9 +421,18 @@ func (c *Config) checkValues() error {
 		{"ssh_service.client_idle_timeout", checkIdleTimeout(c.SSH.ClientIdleTimeout)},
 		{"ssh_service.gateway_ports", checkGatewayPorts(c.SSH.GatewayPorts)},
 	}
-	if c.SSH.Banner != "" {
-		if err := checkPath(c.SSH.Banner); err != nil {
-			return trace.BadParameter("ssh_service.banner: %v", err)
+	for _, path := range []struct{ what, path string }{
+		{"ssh_service.banner", c.SSH.Banner},
+		{"teleport.storage.tls_cert_file", c.Storage.TLSCertFile},
+		{"teleport.storage.tls_key_file", c.Storage.TLSKeyFile},
+		{"teleport.storage.tls_ca_file", c.Storage.TLSCAFile},
+		{"teleport.storage.ca_key_file", c.Storage.CAKeyFile},
+	} {
+		if path.path == "" {
+			continue
+		}
+		if err := checkPath(path.path); err != nil {
+			return trace.BadParameter("%s: %v", path.what, err)
 		}
 	}
 	for _, check := range checks {
@@ -341,12 +446,62 @@ func (c *Config) checkValues() error {
 	if _, err := auditd.ParseMode(string(c.AuditMode)); err != nil {
 		return trace.BadParameter("teleport.auditd.mode: %v", err)
 	}
-	var err error
-	if c.Proxy.ListenAddr, err = parseListenAddr(c.Proxy.ListenAddr, DefaultProxyPort); err != nil {
-		return trace.BadParameter("proxy_service.listen_addr: %v", err)
+	return trace.Wrap(c.checkAddresses())
+}
+
+// checkAddresses takes addresses without a port, and gives them the usual one.
+func (c *Config) checkAddresses() error {
+	for _, listen := range []struct {
+		what string
+		addr *string
+		port string
+	}{
+		{"auth_service.listen_addr", &c.Auth.ListenAddr, DefaultAuthPort},
+		{"proxy_service.listen_addr", &c.Proxy.ListenAddr, DefaultProxyPort},
+		{"proxy_service.web_listen_addr", &c.Proxy.WebListenAddr, DefaultWebPort},
+		{"proxy_service.tunnel_listen_addr", &c.Proxy.TunnelListenAddr, DefaultTunnelPort},
+		{"ssh_service.listen_addr", &c.SSH.ListenAddr, DefaultSSHPort},
+	} {
+		var err error
+		if *listen.addr, err = parseListenAddr(*listen.addr, listen.port); err != nil {
+			return trace.BadParameter("%s: %v", listen.what, err)
+		}
 	}
-	if c.SSH.ListenAddr, err = parseListenAddr(c.SSH.ListenAddr, DefaultSSHPort); err != nil {
-		return trace.BadParameter("ssh_service.listen_addr: %v", err)
+	type address struct {
+		what string
+		addr *string
+		port string
+	}
+	addresses := []address{
+		{"teleport.proxy_server", &c.ProxyServer, DefaultWebPort},
+		{"auth_service.public_addr", &c.Auth.PublicAddr, DefaultAuthPort},
+		{"proxy_service.public_addr", &c.Proxy.PublicAddr, DefaultWebPort},
+		{"proxy_service.ssh_public_addr", &c.Proxy.SSHPublicAddr, DefaultProxyPort},
+		{"proxy_service.tunnel_public_addr", &c.Proxy.TunnelPublicAddr, DefaultTunnelPort},
+		{"ssh_service.public_addr", &c.SSH.PublicAddr, DefaultSSHPort},
+	}
+	for i := range c.AuthServers {
+		addresses = append(addresses, address{"teleport.auth_server (--auth-server)", &c.AuthServers[i], DefaultAuthPort})
+	}
+	for _, address := range addresses {
+		if *address.addr == "" && !strings.HasPrefix(address.what, "teleport.auth_server") {
+			continue
+		}
+		var err error
+		if *address.addr, err = parseAddr(*address.addr, address.port); err != nil {
+			return trace.BadParameter("%s: %v", address.what, err)
+		}
+	}
+	for i, pin := range c.CAPins {
+		if err := checkPin(pin); err != nil {
+			return trace.BadParameter("teleport.ca_pin (--ca-pin): %v", err)
+		}
+		c.CAPins[i] = strings.ToLower(pin)
+	}
+	if c.AuthToken != "" {
+		if err := checkToken(c.AuthToken); err != nil {
+			return trace.BadParameter("teleport.auth_token (--token): %v", err)
+		}
 	}
 	return nil
 }
@@ -357,13 +512,11 @@ func (c *Config) checkRoles() error {
 		return trace.BadParameter("%severy service is disabled, so there is nothing to run: enable at least one of auth_service, proxy_service and ssh_service",
 			c.prefix("ssh_service.enabled", "proxy_service.enabled", "auth_service.enabled"))
 	}
-	if c.Proxy.Enabled && !c.Auth.Enabled {
-		return trace.BadParameter("%sproxy_service is enabled and auth_service is not: the proxy takes its nodes and user CAs from the auth service of the same process, so enable auth_service here too, or disable proxy_service",
-			c.prefix("auth_service.enabled", "proxy_service.enabled"))
+	if err := c.checkJoining(); err != nil {
+		return trace.Wrap(err)
 	}
-	if c.SSH.Enabled && !c.Auth.Enabled && c.SSH.TrustedUserCAKeys == "" {
-		return trace.BadParameter("%sssh_service has nobody to trust, as auth_service is not enabled here: set ssh_service.trusted_user_ca_keys to a file of user CA keys (tctl auth export --type=user prints a cluster's), or enable auth_service",
-			c.prefix("ssh_service.enabled", "auth_service.enabled", "ssh_service"))
+	if err := c.checkFiles(); err != nil {
+		return trace.Wrap(err)
 	}
 	if c.SSH.Enabled && c.SSH.PAM.UseAuth && !c.SSH.PAM.Enabled {
 		return trace.BadParameter("%sssh_service.pam.use_pam_auth needs PAM, which is off, so that nobody would be asked: set ssh_service.pam.enabled to yes, or take use_pam_auth out",
@@ -373,10 +526,110 @@ func (c *Config) checkRoles() error {
 		return trace.BadParameter("%sssh_service.pam.environment needs PAM, which is off, so that nobody would get the variables: set ssh_service.pam.enabled to yes, or take environment out",
 			c.prefix("ssh_service.pam.environment", "ssh_service.pam.enabled"))
 	}
-	if c.Proxy.Enabled && c.SSH.Enabled && c.Proxy.ListenAddr == c.SSH.ListenAddr {
-		if _, port, _ := net.SplitHostPort(c.SSH.ListenAddr); port != "0" {
-			return trace.BadParameter("%sproxy_service and ssh_service both listen on %s: give one of them another port",
-				c.prefix("ssh_service.listen_addr", "proxy_service.listen_addr"), c.SSH.ListenAddr)
+	return trace.Wrap(c.checkPorts())
+}
+
+// checkJoining refuses hosts that belong to no cluster, or to more than one.
+func (c *Config) checkJoining() error {
+	const theServers = "teleport.auth_server or teleport.auth_servers"
+	switch {
+	case len(c.AuthServers) > 0 && c.ProxyServer != "":
+		return trace.BadParameter("%steleport.proxy_server and teleport.auth_server are two ways to one cluster: take one of them out",
+			c.prefix("teleport.proxy_server", "teleport.auth_server", "teleport.auth_servers"))
+	case c.Auth.Enabled && (len(c.AuthServers) > 0 || c.ProxyServer != ""):
+		return trace.BadParameter("%sauth_service is enabled, so this process is an auth server and joins none: set auth_service.enabled to no (or start with --roles=node), or take teleport.auth_server and teleport.proxy_server out",
+			c.prefix("teleport.auth_server", "teleport.auth_servers", "teleport.proxy_server", "auth_service.enabled"))
+	case c.Proxy.Enabled && !c.Auth.Enabled && c.ProxyServer != "":
+		return trace.BadParameter("%sa proxy reaches the auth servers itself, and not through another proxy: set %s instead of teleport.proxy_server",
+			c.prefix("teleport.proxy_server"), theServers)
+	case c.Proxy.Enabled && !c.Auth.Enabled && len(c.AuthServers) == 0:
+		return trace.BadParameter("%sproxy_service is enabled and auth_service is not, so the proxy needs a cluster: set %s, or enable auth_service here too, or disable proxy_service",
+			c.prefix("auth_service.enabled", "proxy_service.enabled"), theServers)
+	case c.SSH.Enabled && !c.Auth.Enabled && !c.Joins() && c.SSH.TrustedUserCAKeys == "":
+		return trace.BadParameter("%sssh_service has nobody to trust, as auth_service is not enabled here: set teleport.auth_server or teleport.proxy_server to join a cluster, or ssh_service.trusted_user_ca_keys to a file of user CA keys (tctl auth export --type=user prints a cluster's), or enable auth_service",
+			c.prefix("ssh_service.enabled", "auth_service.enabled", "ssh_service"))
+	case c.AuthToken != "" && !c.Joins():
+		return trace.BadParameter("%steleport.auth_token (--token) is for joining a cluster, and nothing says which: set teleport.auth_server (--auth-server) or teleport.proxy_server, or take it out",
+			c.prefix("teleport.auth_token"))
+	case len(c.CAPins) > 0 && !c.Joins():
+		return trace.BadParameter("%steleport.ca_pin (--ca-pin) is for joining a cluster, and nothing says which: set teleport.auth_server (--auth-server) or teleport.proxy_server, or take it out",
+			c.prefix("teleport.ca_pin"))
+	}
+	return nil
+}
+
+// Joins says whether this host belongs to the cluster of other hosts.
+func (c *Config) Joins() bool { return len(c.AuthServers) > 0 || c.ProxyServer != "" }
+
+// checkFiles refuses keys without certificates, and storage that is nowhere.
+func (c *Config) checkFiles() error {
+	s := c.Storage
+	etcdOnly := map[string]bool{
+		"peers":         len(s.Peers) > 0,
+		"prefix":        s.Prefix != DefaultEtcdPrefix,
+		"tls_cert_file": s.TLSCertFile != "",
+		"tls_key_file":  s.TLSKeyFile != "",
+		"tls_ca_file":   s.TLSCAFile != "",
+	}
+	if s.Type != StorageEtcd {
+		for _, name := range slices.Sorted(maps.Keys(etcdOnly)) {
+			if etcdOnly[name] {
+				return trace.BadParameter("%steleport.storage.%s is for the type etcd, and the type is %s: set teleport.storage.type to etcd, or take it out",
+					c.prefix("teleport.storage."+name), name, s.Type)
+			}
+		}
+		return trace.Wrap(c.checkKeyPairs())
+	}
+	if len(s.Peers) == 0 {
+		return trace.BadParameter("%steleport.storage has the type etcd and no peers: set teleport.storage.peers to the addresses of etcd's members, such as [\"10.0.0.1:2379\"]",
+			c.prefix("teleport.storage.type"))
+	}
+	if (s.TLSCertFile == "") != (s.TLSKeyFile == "") {
+		return trace.BadParameter("%steleport.storage.tls_cert_file and tls_key_file belong together: set both, or none",
+			c.prefix("teleport.storage.tls_cert_file", "teleport.storage.tls_key_file"))
+	}
+	if s.TLSCertFile != "" && s.TLSCAFile == "" {
+		return trace.BadParameter("%steleport.storage.tls_ca_file is missing, without which nothing says whom to trust as etcd: set it to the file of etcd's authority",
+			c.prefix("teleport.storage.tls_cert_file"))
+	}
+	return trace.Wrap(c.checkKeyPairs())
+}
+
+func (c *Config) checkKeyPairs() error {
+	for i, pair := range c.Proxy.KeyPairs {
+		at := fmt.Sprintf("proxy_service.https_keypairs[%d]", i)
+		for _, file := range []struct{ name, path string }{{"key_file", pair.KeyFile}, {"cert_file", pair.CertFile}} {
+			if file.path == "" {
+				return trace.BadParameter("%s%s has no %s: a key and its certificate are two files, so name both", c.prefix(at, "proxy_service.https_keypairs"), at, file.name)
+			}
+			if err := checkPath(file.path); err != nil {
+				return trace.BadParameter("%s%s.%s: %v", c.prefix(at), at, file.name, err)
+			}
+		}
+	}
+	return nil
+}
+
+// checkPorts refuses two listeners on one address.
+func (c *Config) checkPorts() error {
+	type listener struct {
+		key, addr string
+		on        bool
+	}
+	all := []listener{
+		{"auth_service.listen_addr", c.Auth.ListenAddr, c.Auth.Enabled},
+		{"proxy_service.listen_addr", c.Proxy.ListenAddr, c.Proxy.Enabled},
+		{"proxy_service.tunnel_listen_addr", c.Proxy.TunnelListenAddr, c.Proxy.Enabled},
+		{"proxy_service.web_listen_addr", c.Proxy.WebListenAddr, c.Proxy.Enabled},
+		{"ssh_service.listen_addr", c.SSH.ListenAddr, c.SSH.Enabled},
+	}
+	for i, later := range all {
+		for _, earlier := range all[:i] {
+			_, port, _ := net.SplitHostPort(later.addr)
+			if later.on && earlier.on && later.addr == earlier.addr && port != "0" {
+				return trace.BadParameter("%s%s and %s are both %s: give one of them another port",
+					c.prefix(later.key, earlier.key), earlier.key, later.key, later.addr)
+			}
 		}
 	}
 	return nil

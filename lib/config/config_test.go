@@ -30,6 +30,12 @@ const guideSection = `ssh_service:
     service_name: "sshd"
 `
 
+// joiner starts a file of a host that joins, to which lines of the section
+// teleport may be added.
+const joiner = "auth_service: {enabled: no}\nteleport:\n  auth_server: a.example.com\n"
+
+var aPin = "sha256:" + strings.Repeat("0f", 32)
+
 func write(t *testing.T, text string) string {
 	path := filepath.Join(t.TempDir(), "teleport.yaml")
 	require.NoError(t, os.WriteFile(path, []byte(text), 0o600))
@@ -83,7 +89,8 @@ ssh_service:
 			c.Log = Log{Output: "/var/log/teleport.log", Severity: logrus.WarnLevel, Format: "json"}
 			c.AuditMode = auditd.ModeRequired
 			c.Auth.ClusterName = "example.com"
-			c.Proxy = Proxy{ListenAddr: "192.0.2.1:23", MaxStartups: 7, LoginGraceTime: 30 * time.Second}
+			c.Proxy.Enabled = false
+			c.Proxy.ListenAddr, c.Proxy.MaxStartups, c.Proxy.LoginGraceTime = "192.0.2.1:23", 7, 30*time.Second
 			c.SSH = SSH{
 				Enabled: true, ListenAddr: "[2001:db8::1]:2222",
 				Labels:            map[string]string{"env": "prod", "rack.io/row": "12"},
@@ -93,6 +100,51 @@ ssh_service:
 				KeepAliveInterval: 30 * time.Second, ClientIdleTimeout: 15 * time.Minute, DisconnectExpiredCert: true,
 				Banner: "/etc/issue.net", RefuseFileCopy: true, RefuseForwarding: true, GatewayPorts: "clientspecified", PermitUserEnv: true,
 			}
+		}},
+		"every key of an auth server and a proxy": {`
+teleport:
+  storage:
+    type: etcd
+    peers: ["https://10.0.0.1:2379", 10.0.0.2]
+    prefix: /clusters/a
+    tls_cert_file: /c
+    tls_key_file: /k
+    tls_ca_file: /ca
+    ca_key_file: /sealed
+auth_service: {listen_addr: ":1", public_addr: auth.example.com, authentication: {second_factor: off}}
+proxy_service:
+  web_listen_addr: ":2"
+  tunnel_listen_addr: ":3"
+  public_addr: proxy.example.com:443
+  ssh_public_addr: proxy.example.com
+  tunnel_public_addr: proxy.example.com
+  https_keypairs:
+  - key_file: /a.key
+    cert_file: /a.crt
+  - {key_file: /b.key, cert_file: /b.crt}
+  proxy_protocol: yes
+ssh_service: {public_addr: 192.0.2.9}
+`, func(c *Config) {
+			c.Storage = Storage{
+				Type: "etcd", Peers: []string{"https://10.0.0.1:2379", "10.0.0.2:2379"}, Prefix: "/clusters/a",
+				TLSCertFile: "/c", TLSKeyFile: "/k", TLSCAFile: "/ca", CAKeyFile: "/sealed",
+			}
+			c.Auth.ListenAddr, c.Auth.PublicAddr, c.Auth.SecondFactor = ":1", "auth.example.com:3025", "off"
+			c.Proxy.WebListenAddr, c.Proxy.TunnelListenAddr = ":2", ":3"
+			c.Proxy.PublicAddr, c.Proxy.SSHPublicAddr, c.Proxy.TunnelPublicAddr = "proxy.example.com:443", "proxy.example.com:3023", "proxy.example.com:3024"
+			c.Proxy.KeyPairs = []KeyPair{{"/a.key", "/a.crt"}, {"/b.key", "/b.crt"}}
+			c.Proxy.ProxyProtocol = true
+			c.SSH.PublicAddr = "192.0.2.9:3022"
+		}},
+		"a host that joins": {joiner + "  auth_token: /run/token\n  ca_pin: \"" + strings.ToUpper(aPin) + "\"\n", func(c *Config) {
+			c.Auth.Enabled = false
+			c.AuthServers, c.AuthToken, c.CAPins = []string{"a.example.com:3025"}, "/run/token", []string{aPin}
+		}},
+		"a host that joins through a proxy": {"teleport: {proxy_server: a.example.com, ca_pin: [\"" + aPin + "\", \"" + aPin + "\"]}", func(c *Config) {
+			c.ProxyServer, c.CAPins = "a.example.com:3080", []string{aPin, aPin}
+		}},
+		"several auth servers": {"teleport: {auth_servers: [a.example.com, \"[::1]:1\"]}", func(c *Config) {
+			c.AuthServers = []string{"a.example.com:3025", "[::1]:1"}
 		}},
 		"byte order mark and CRLF": {"\ufeffteleport:\r\n  nodename: a\r\n", func(c *Config) { c.NodeName = "a" }},
 		"mode off is a mode":       {"teleport: {auditd: {mode: off}}", func(c *Config) { c.AuditMode = auditd.ModeOff }},
@@ -202,7 +254,7 @@ func TestRefusals(t *testing.T) {
 		"swapped letters": {"teleport:\n  log:\n    ouptut: stderr\n",
 			`FILE:3:5: there is no key "ouptut" in teleport.log: the nearest known key is "output", so write that or take the line out`},
 		"key in the wrong section": {"teleport:\n  trusted_user_ca_keys: /a\n",
-			`FILE:2:3: there is no key "trusted_user_ca_keys" in teleport: the known one is ssh_service.trusted_user_ca_keys, so move it there (nearest here: "nodename")`},
+			`FILE:2:3: there is no key "trusted_user_ca_keys" in teleport: the known one is ssh_service.trusted_user_ca_keys, so move it there (nearest here: "auth_servers")`},
 		"unknown key with control characters": {"\"a\\nb\": 1\n", `FILE:1:1: there is no key "a\nb" at the top level: the nearest known key is "teleport", so write that or take the line out`},
 		"duplicate key": {"ssh_service:\n  enabled: yes\n  \"enabled\": no\n",
 			`FILE:3:3: ssh_service.enabled is set twice, first in line 2: take one of them out`},
@@ -259,7 +311,7 @@ func TestRefusals(t *testing.T) {
 		"other text":             {"ssh_service:\n  a\xff: b\n", `FILE:2:4: this is no plain UTF-8 text: is it the right file?`},
 		"NUL":                    {"a\x00", `FILE:1:2: this is no plain UTF-8 text: is it the right file?`},
 		"deep brackets":          {strings.Repeat("[", 60000), `FILE:1:17: brackets are nested more than 16 deep: no key needs that`},
-		"proxy without auth":     {"auth_service:\n  enabled: no\n", `FILE:2:3: proxy_service is enabled and auth_service is not: the proxy takes its nodes and user CAs from the auth service of the same process, so enable auth_service here too, or disable proxy_service`},
+		"proxy without auth":     {"auth_service:\n  enabled: no\n", `FILE:2:3: proxy_service is enabled and auth_service is not, so the proxy needs a cluster: set teleport.auth_server or teleport.auth_servers, or enable auth_service here too, or disable proxy_service`},
 		"PAM's questions":        {"ssh_service:\n  pam:\n    use_pam_auth: yes\n", `FILE:3:5: ssh_service.pam.use_pam_auth needs PAM, which is off, so that nobody would be asked: set ssh_service.pam.enabled to yes, or take use_pam_auth out`},
 		"variables without PAM":  {"ssh_service:\n  pam:\n    environment:\n      TEAM: \"{{external.team}}\"\n", `FILE:3:5: ssh_service.pam.environment needs PAM, which is off, so that nobody would get the variables: set ssh_service.pam.enabled to yes, or take environment out`},
 		"variable's source":      {"ssh_service:\n  pam:\n    environment:\n      TEAM: \"{{extrenal.team}}\"\n", `FILE:4:13: ssh_service.pam.environment.TEAM: has {{extrenal.team}}, which is not known: {{user.metadata.name}}, {{internal.logins}} and {{external.TRAIT}} are`},
@@ -268,9 +320,35 @@ func TestRefusals(t *testing.T) {
 		"variable's number":      {"ssh_service:\n  pam:\n    environment:\n      1: x\n", `FILE:4:7: ssh_service.pam.environment: a variable's name must be text: put it in quotes`},
 		"variable twice":         {"ssh_service:\n  pam:\n    environment:\n      A: x\n      A: y\n", `FILE:5:7: ssh_service.pam.environment.A is set twice, first in line 4: take one of them out`},
 		"node that trusts nobody": {"auth_service:\n  enabled: no\nproxy_service:\n  enabled: no\nssh_service:\n  enabled: yes\n",
-			`FILE:6:3: ssh_service has nobody to trust, as auth_service is not enabled here: set ssh_service.trusted_user_ca_keys to a file of user CA keys (tctl auth export --type=user prints a cluster's), or enable auth_service`},
-		"nothing to run":    {"auth_service: {enabled: no}\nproxy_service: {enabled: no}\nssh_service: {enabled: no}\n", `FILE:3:15: every service is disabled, so there is nothing to run: enable at least one of auth_service, proxy_service and ssh_service`},
-		"one port for both": {"proxy_service:\n  listen_addr: 0.0.0.0:3022\n", `FILE:2:3: proxy_service and ssh_service both listen on 0.0.0.0:3022: give one of them another port`},
+			`FILE:6:3: ssh_service has nobody to trust, as auth_service is not enabled here: set teleport.auth_server or teleport.proxy_server to join a cluster, or ssh_service.trusted_user_ca_keys to a file of user CA keys (tctl auth export --type=user prints a cluster's), or enable auth_service`},
+		"nothing to run":                    {"auth_service: {enabled: no}\nproxy_service: {enabled: no}\nssh_service: {enabled: no}\n", `FILE:3:15: every service is disabled, so there is nothing to run: enable at least one of auth_service, proxy_service and ssh_service`},
+		"one port for both":                 {"proxy_service:\n  listen_addr: 0.0.0.0:3022\n", `FILE:2:3: proxy_service.listen_addr and ssh_service.listen_addr are both 0.0.0.0:3022: give one of them another port`},
+		"one port for HTTPS and the tunnel": {"proxy_service:\n  tunnel_listen_addr: 0.0.0.0:3080\n", `FILE:2:3: proxy_service.tunnel_listen_addr and proxy_service.web_listen_addr are both 0.0.0.0:3080: give one of them another port`},
+		"two ways to the auth servers": {joiner + "  proxy_server: proxy.example.com\n",
+			`FILE:4:3: teleport.proxy_server and teleport.auth_server are two ways to one cluster: take one of them out`},
+		"two keys for the auth servers":  {joiner + "  auth_servers: [b.example.com]\n", `FILE:4:17: teleport.auth_servers: auth_server and auth_servers are the same: take one of them out`},
+		"auth server that joins":         {"teleport: {auth_server: a.example.com}\n", `FILE:1:12: auth_service is enabled, so this process is an auth server and joins none: set auth_service.enabled to no (or start with --roles=node), or take teleport.auth_server and teleport.proxy_server out`},
+		"proxy behind a proxy":           {"teleport: {proxy_server: a.example.com}\nauth_service: {enabled: no}\n", `FILE:1:12: a proxy reaches the auth servers itself, and not through another proxy: set teleport.auth_server or teleport.auth_servers instead of teleport.proxy_server`},
+		"token for nobody":               {"teleport: {auth_token: abc}\n", `FILE:1:12: teleport.auth_token (--token) is for joining a cluster, and nothing says which: set teleport.auth_server (--auth-server) or teleport.proxy_server, or take it out`},
+		"pin for nobody":                 {"teleport: {ca_pin: \"" + aPin + "\"}\n", `FILE:1:12: teleport.ca_pin (--ca-pin) is for joining a cluster, and nothing says which: set teleport.auth_server (--auth-server) or teleport.proxy_server, or take it out`},
+		"pin":                            {joiner + "  ca_pin: sha256:12\n", `FILE:4:11: teleport.ca_pin: expects sha256: and 64 hexadecimal digits, as tctl status prints it, not "sha256:12"`},
+		"pin of another kind":            {joiner + "  ca_pin: [\"md5:" + aPin[7:] + "\"]\n", `FILE:4:11: teleport.ca_pin: expects sha256: and 64 hexadecimal digits, as tctl status prints it, not "md5:` + aPin[7:67] + `"...`},
+		"token with a space":             {joiner + "  auth_token: a b\n", `FILE:4:15: teleport.auth_token: a token holds neither spaces nor control characters: copy it again from what tctl tokens add printed`},
+		"auth server that is everywhere": {"teleport: {auth_server: \"0.0.0.0:3025\"}\n", `FILE:1:25: teleport.auth_server: expects an address that others can dial, such as "auth.example.com:3025"; "0.0.0.0:3025" names no host`},
+		"auth server without a port":     {"teleport: {auth_server: \"a:0\"}\n", `FILE:1:25: teleport.auth_server: expects an address that others can dial, such as "auth.example.com:3025"; "a:0" has no port`},
+		"list of one auth server":        {"teleport: {auth_server: [a]}\n", `FILE:1:25: teleport.auth_server: expects one address, and has a list: write it as auth_servers`},
+		"auth servers as a word":         {"teleport: {auth_servers: a}\n", `FILE:1:26: teleport.auth_servers: expects a list, such as ["a", "b"], and has the text "a"`},
+		"no auth servers":                {"teleport: {auth_servers: []}\n", `FILE:1:26: teleport.auth_servers: expects from 1 to 64 values, and has 0`},
+		"storage":                        {"teleport: {storage: {type: postgres}}\n", `FILE:1:28: teleport.storage.type: expects sqlite or etcd, not "postgres"`},
+		"etcd without peers":             {"teleport: {storage: {type: etcd}}\n", `FILE:1:22: teleport.storage has the type etcd and no peers: set teleport.storage.peers to the addresses of etcd's members, such as ["10.0.0.1:2379"]`},
+		"peers without etcd":             {"teleport: {storage: {peers: [a]}}\n", `FILE:1:22: teleport.storage.peers is for the type etcd, and the type is sqlite: set teleport.storage.type to etcd, or take it out`},
+		"half a pair for etcd":           {"teleport: {storage: {type: etcd, peers: [a], tls_key_file: /k}}\n", `FILE:1:46: teleport.storage.tls_cert_file and tls_key_file belong together: set both, or none`},
+		"etcd that nobody vouches for":   {"teleport: {storage: {type: etcd, peers: [a], tls_key_file: /k, tls_cert_file: /c}}\n", `FILE:1:64: teleport.storage.tls_ca_file is missing, without which nothing says whom to trust as etcd: set it to the file of etcd's authority`},
+		"etcd's prefix":                  {"teleport: {storage: {prefix: teleport}}\n", `FILE:1:30: teleport.storage.prefix: expects a path such as "/teleport", from / and without one at its end, not "teleport"`},
+		"half a pair for HTTPS":          {"proxy_service:\n  https_keypairs:\n  - key_file: /k\n", `FILE:3:5: proxy_service.https_keypairs[0] has no cert_file: a key and its certificate are two files, so name both`},
+		"HTTPS without a list":           {"proxy_service:\n  https_keypairs:\n    key_file: /k\n    cert_file: /c\n", `FILE:3:5: proxy_service.https_keypairs: expects a list, each with a dash before it, and has keys below it`},
+		"HTTPS with another key":         {"proxy_service:\n  https_keypairs:\n  - {key: /k}\n", `FILE:3:6: there is no key "key" in proxy_service.https_keypairs[0]: the nearest known key is "key_file", so write that or take the line out`},
+		"second factor":                  {"auth_service: {authentication: {second_factor: on}}\n", `FILE:1:48: auth_service.authentication.second_factor: expects otp or off, and has the text "on"`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			path := write(t, test.text)
@@ -357,6 +435,15 @@ func TestCheckAndSetDefaults(t *testing.T) {
 		"ssh_service.gateway_ports: expects":                             func(c *Config) { c.SSH.GatewayPorts = "x" },
 		"ssh_service.banner: expects":                                    func(c *Config) { c.SSH.Banner = "x" },
 		"teleport.auditd.mode:":                                          func(c *Config) { c.AuditMode = "x" },
+		"teleport.auth_server (--auth-server): expects":                  func(c *Config) { c.AuthServers = []string{""} },
+		"teleport.ca_pin (--ca-pin): expects":                            func(c *Config) { c.CAPins = []string{"x"} },
+		"teleport.auth_token (--token): a token":                         func(c *Config) { c.AuthToken = "a\nb" },
+		"teleport.storage.type: expects":                                 func(c *Config) { c.Storage.Type = "x" },
+		"teleport.storage.ca_key_file: expects":                          func(c *Config) { c.Storage.CAKeyFile = "x" },
+		"auth_service.authentication.second_factor: expects":             func(c *Config) { c.Auth.SecondFactor = "x" },
+		"proxy_service.web_listen_addr: expects":                         func(c *Config) { c.Proxy.WebListenAddr = "x:y" },
+		"proxy_service.public_addr: expects":                             func(c *Config) { c.Proxy.PublicAddr = ":1" },
+		"proxy_service.https_keypairs[0].key_file: expects":              func(c *Config) { c.Proxy.KeyPairs = []KeyPair{{"x", "/y"}} },
 	} {
 		cfg := Default()
 		change(cfg)
@@ -401,9 +488,12 @@ func TestSample(t *testing.T) {
 		for _, k := range known {
 			require.Contains(t, Sample(want), k.name+":")
 			check(k.section)
+			if k.each != nil {
+				check(k.each())
+			}
 		}
 	}
-	check(schema(want))
+	check(schema(new(Config)))
 }
 
 // TestReference holds docs/configuration.md to the schema: every key has one line,

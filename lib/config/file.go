@@ -262,6 +262,9 @@ func (p *reader) value(node ast.Node, path string, known *key) error {
 	case *ast.TagNode:
 		return p.errorf(at, "%s: tags (!) are not supported: write the value without it, in quotes where it starts with one", path)
 	}
+	if known.each != nil {
+		return trace.Wrap(p.list(node, path, known.each))
+	}
 	if known.section == nil && known.names == nil {
 		if _, null := node.(*ast.NullNode); null {
 			return p.errorf(p.places[path], "%s has no value: write one, or take the key out", path)
@@ -283,6 +286,32 @@ func (p *reader) value(node ast.Node, path string, known *key) error {
 		return trace.Wrap(p.names(mapping, path, known.names))
 	}
 	return trace.Wrap(p.section(mapping, path, known.section))
+}
+
+// list reads a list of mappings that all have the same keys.
+func (p *reader) list(node ast.Node, path string, each func() []key) error {
+	list, ok := node.(*ast.SequenceNode)
+	if !ok {
+		if _, null := node.(*ast.NullNode); null {
+			return nil
+		}
+		return p.errorf(placeOfNode(node), "%s: expects a list, each with a dash before it, and has %s", path, describe(node))
+	}
+	if len(list.Values) > maxList {
+		return p.errorf(placeOfNode(node), "%s: has more than the %d elements that it may have", path, maxList)
+	}
+	for i, element := range list.Values {
+		at := fmt.Sprintf("%s[%d]", path, i)
+		mapping, ok := element.(*ast.MappingNode)
+		if !ok {
+			return p.errorf(placeOfNode(element), "%s: expects keys, and has %s", at, describe(element))
+		}
+		p.places[at] = placeOfNode(element)
+		if err := p.section(mapping, at, each()); err != nil {
+			return trace.Wrap(err)
+		}
+	}
+	return nil
 }
 
 // names reads a mapping whose keys are the operator's own.

@@ -12,8 +12,8 @@ import (
 )
 
 // Sample writes cfg out as a commented file that starts as it is. cfg must have
-// passed CheckAndSetDefaults; its labels, PIDFile, TrustedUserCAKeys, Banner and
-// PAM.Environment are left as examples in comments.
+// passed CheckAndSetDefaults; what has no default (its labels, addresses of others,
+// files, storage) is left as examples in comments.
 func Sample(cfg *Config) string {
 	q := strconv.Quote
 	idle := never
@@ -24,8 +24,9 @@ func Sample(cfg *Config) string {
 		q(cfg.NodeName), q(cfg.DataDir),
 		q(cfg.Log.Output), q(strings.ToUpper(cfg.Log.Severity.String())), q(cfg.Log.Format),
 		q(string(cfg.AuditMode)),
-		yesNo(cfg.Auth.Enabled), q(cfg.Auth.ClusterName),
-		yesNo(cfg.Proxy.Enabled), q(cfg.Proxy.ListenAddr),
+		yesNo(cfg.Auth.Enabled), q(cfg.Auth.ClusterName), q(cfg.Auth.ListenAddr), q(cfg.Auth.SecondFactor),
+		yesNo(cfg.Proxy.Enabled), q(cfg.Proxy.ListenAddr), q(cfg.Proxy.WebListenAddr), q(cfg.Proxy.TunnelListenAddr),
+		yesNo(cfg.Proxy.ProxyProtocol),
 		cfg.Proxy.MaxStartups, short(cfg.Proxy.LoginGraceTime),
 		yesNo(cfg.SSH.Enabled), q(cfg.SSH.ListenAddr),
 		yesNo(cfg.SSH.PAM.Enabled), q(cfg.SSH.PAM.ServiceName), yesNo(cfg.SSH.PAM.UseAuth),
@@ -88,15 +89,62 @@ teleport:
     # off:      no records
     mode: %s
 
-# The cluster's certificate authorities.
+  # A host without auth_service joins a cluster. tctl tokens add, on the auth
+  # server, prints all of this.
+  #
+  # Where the auth servers are: one, or several.
+  # auth_server: "auth.example.com:3025"
+  # auth_servers: ["auth-1.example.com:3025", "auth-2.example.com:3025"]
+  # Or, for a node that reaches the cluster, and is reached, through a proxy:
+  # proxy_server: "proxy.example.com:3080"
+  # The token to join with, or a file of it. A host that has joined needs none.
+  # auth_token: "/run/teleport-token"
+  # The authority that must answer: one pin, or a list of which any may match.
+  # ca_pin: "sha256:..."
+
+  # Where auth_service keeps the cluster: sqlite (in data_dir), or etcd where
+  # several auth servers share one.
+  # storage:
+  #   type: "etcd"
+  #   peers: ["https://10.0.0.1:2379", "https://10.0.0.2:2379"]
+  #   prefix: "/teleport"
+  #   tls_cert_file: "/etc/teleport/etcd.crt"
+  #   tls_key_file: "/etc/teleport/etcd.key"
+  #   tls_ca_file: "/etc/teleport/etcd-ca.crt"
+  #   # The key that seals the authorities' private keys: the same file on every
+  #   # auth server. The default is one in data_dir.
+  #   ca_key_file: "/etc/teleport/ca.key"
+
+# The cluster: its certificate authorities, users, roles and nodes.
 auth_service:
   enabled: %s
   cluster_name: %s
+  listen_addr: %s
+  # Where joining hosts find it. The default is nodename.
+  # public_addr: "auth.example.com:3025"
+  authentication:
+    # What users need beside their password: otp (a code), or off.
+    second_factor: %s
 
-# The jump host (ssh -J). It needs auth_service in the same process.
+# The way in for users: the jump host (ssh -J), HTTPS for tsh and the pages of
+# new users, and where nodes dial in that nobody can dial.
 proxy_service:
   enabled: %s
   listen_addr: %s
+  web_listen_addr: %s
+  tunnel_listen_addr: %s
+  # Where users and nodes find the three. The default is nodename.
+  # public_addr: "proxy.example.com:3080"
+  # ssh_public_addr: "proxy.example.com:3023"
+  # tunnel_public_addr: "proxy.example.com:3024"
+  # Certificates of HTTPS, read again at SIGHUP. The default is one of the
+  # cluster's own, which browsers do not know.
+  # https_keypairs:
+  #   - key_file: "/etc/teleport/proxy.key"
+  #     cert_file: "/etc/teleport/proxy.crt"
+  # Behind a load balancer that sends the PROXY protocol (v1 or v2), which is then
+  # asked of every connection.
+  proxy_protocol: %s
   # Connections that have not authenticated yet: how many at a time, and how
   # long each may take.
   max_startups: %d
@@ -106,13 +154,15 @@ proxy_service:
 ssh_service:
   enabled: %s
   listen_addr: %s
+  # Where proxies reach it. The default is the address that it listens on.
+  # public_addr: "192.0.2.7:3022"
 
   # Kept with the node's registration.
   # labels:
   #   env: "production"
 
   # A file of user CA keys (as sshd's TrustedUserCAKeys) to trust instead of
-  # this cluster's own. A node without auth_service needs it.
+  # this cluster's own. A node that belongs to no cluster needs it.
   # trusted_user_ca_keys: "/etc/ssh/user_ca.pub"
 
   # PAM integration; "no" by default.

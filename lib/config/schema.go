@@ -21,6 +21,8 @@ type key struct {
 	name    string
 	section []key
 	names   *names
+	// each returns the keys of one more element of a list, bound to it.
+	each func() []key
 	// set reads the value. Its error reads after "key: ".
 	set func(ast.Node) error
 }
@@ -66,20 +68,56 @@ func schema(c *Config) []key {
 			{name: "auditd", section: []key{
 				{name: "mode", set: func(n ast.Node) error { return setMode(&c.AuditMode, n) }},
 			}},
+			{name: "auth_server", set: func(n ast.Node) error { return setAuthServers(&c.AuthServers, n, false) }},
+			{name: "auth_servers", set: func(n ast.Node) error { return setAuthServers(&c.AuthServers, n, true) }},
+			{name: "proxy_server", set: address(&c.ProxyServer, DefaultWebPort)},
+			{name: "auth_token", set: text(&c.AuthToken, checkToken)},
+			{name: "ca_pin", set: texts(&c.CAPins, false, parsePin)},
+			{name: "storage", section: []key{
+				{name: "type", set: text(&c.Storage.Type, checkStorage)},
+				{name: "peers", set: texts(&c.Storage.Peers, true, parsePeer)},
+				{name: "prefix", set: text(&c.Storage.Prefix, checkEtcdPrefix)},
+				{name: "tls_cert_file", set: text(&c.Storage.TLSCertFile, checkPath)},
+				{name: "tls_key_file", set: text(&c.Storage.TLSKeyFile, checkPath)},
+				{name: "tls_ca_file", set: text(&c.Storage.TLSCAFile, checkPath)},
+				{name: "ca_key_file", set: text(&c.Storage.CAKeyFile, checkPath)},
+			}},
 		}},
 		{name: "auth_service", section: []key{
 			{name: "enabled", set: boolean(&c.Auth.Enabled)},
 			{name: "cluster_name", set: text(&c.Auth.ClusterName, checkName)},
+			{name: "listen_addr", set: listenAddr(&c.Auth.ListenAddr, DefaultAuthPort)},
+			{name: "public_addr", set: address(&c.Auth.PublicAddr, DefaultAuthPort)},
+			{name: "authentication", section: []key{
+				{name: "second_factor", set: func(n ast.Node) error { return setSecondFactor(&c.Auth.SecondFactor, n) }},
+			}},
 		}},
 		{name: "proxy_service", section: []key{
 			{name: "enabled", set: boolean(&c.Proxy.Enabled)},
 			{name: "listen_addr", set: listenAddr(&c.Proxy.ListenAddr, DefaultProxyPort)},
+			{name: "web_listen_addr", set: listenAddr(&c.Proxy.WebListenAddr, DefaultWebPort)},
+			{name: "tunnel_listen_addr", set: listenAddr(&c.Proxy.TunnelListenAddr, DefaultTunnelPort)},
+			{name: "public_addr", set: address(&c.Proxy.PublicAddr, DefaultWebPort)},
+			{name: "ssh_public_addr", set: address(&c.Proxy.SSHPublicAddr, DefaultProxyPort)},
+			{name: "tunnel_public_addr", set: address(&c.Proxy.TunnelPublicAddr, DefaultTunnelPort)},
+			{name: "https_keypairs", each: func() []key {
+				// The keys of an element are read before the next one is asked
+				// for, so that the slice may move.
+				c.Proxy.KeyPairs = append(c.Proxy.KeyPairs, KeyPair{})
+				pair := &c.Proxy.KeyPairs[len(c.Proxy.KeyPairs)-1]
+				return []key{
+					{name: "key_file", set: text(&pair.KeyFile, checkPath)},
+					{name: "cert_file", set: text(&pair.CertFile, checkPath)},
+				}
+			}},
+			{name: "proxy_protocol", set: boolean(&c.Proxy.ProxyProtocol)},
 			{name: "max_startups", set: count(&c.Proxy.MaxStartups)},
 			{name: "login_grace_time", set: duration(&c.Proxy.LoginGraceTime, parseGraceTime)},
 		}},
 		{name: "ssh_service", section: []key{
 			{name: "enabled", set: boolean(&c.SSH.Enabled)},
 			{name: "listen_addr", set: listenAddr(&c.SSH.ListenAddr, DefaultSSHPort)},
+			{name: "public_addr", set: address(&c.SSH.PublicAddr, DefaultSSHPort)},
 			{name: "labels", names: labels(&c.SSH.Labels)},
 			{name: "trusted_user_ca_keys", set: text(&c.SSH.TrustedUserCAKeys, checkPath)},
 			{name: "pam", section: []key{
@@ -149,6 +187,70 @@ func listenAddr(field *string, defaultPort string) func(ast.Node) error {
 		}
 		return err
 	}
+}
+
+// address reads one that others are to dial.
+func address(field *string, defaultPort string) func(ast.Node) error {
+	return func(n ast.Node) error {
+		value, err := textOf(n)
+		if err == nil {
+			*field, err = parseAddr(value, defaultPort)
+		}
+		return err
+	}
+}
+
+// texts reads a list, or one word where it need not be a list.
+func texts(field *[]string, onlyList bool, parse func(string) (string, error)) func(ast.Node) error {
+	return func(n ast.Node) error {
+		nodes := []ast.Node{n}
+		list, isList := n.(*ast.SequenceNode)
+		switch {
+		case isList:
+			nodes = list.Values
+		case onlyList:
+			return fmt.Errorf("expects a list, such as [\"a\", \"b\"], and has %s", describe(n))
+		}
+		if len(nodes) == 0 || len(nodes) > maxList {
+			return fmt.Errorf("expects from 1 to %d values, and has %d", maxList, len(nodes))
+		}
+		*field = nil
+		for _, node := range nodes {
+			value, err := textOf(node)
+			if err == nil {
+				value, err = parse(value)
+			}
+			if err != nil {
+				return err
+			}
+			*field = append(*field, value)
+		}
+		return nil
+	}
+}
+
+// setAuthServers reads auth_server and auth_servers, of which a file has one.
+func setAuthServers(field *[]string, n ast.Node, list bool) error {
+	if len(*field) > 0 {
+		return fmt.Errorf("auth_server and auth_servers are the same: take one of them out")
+	}
+	if _, isList := n.(*ast.SequenceNode); isList && !list {
+		return fmt.Errorf("expects one address, and has a list: write it as auth_servers")
+	}
+	return texts(field, list, func(text string) (string, error) { return parseAddr(text, DefaultAuthPort) })(n)
+}
+
+// setSecondFactor takes YAML's false for the word off.
+func setSecondFactor(field *string, n ast.Node) error {
+	if word, ok := n.(*ast.StringNode); ok && checkSecondFactor(strings.ToLower(word.Value)) == nil {
+		*field = strings.ToLower(word.Value)
+		return nil
+	}
+	if on, err := boolOf(n); err == nil && !on {
+		*field = SecondFactorOff
+		return nil
+	}
+	return fmt.Errorf("expects otp or off, and has %s", describe(n))
 }
 
 // duration reads a time with its unit, by parse.

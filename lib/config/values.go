@@ -6,6 +6,7 @@ package config
 // "key: ": their callers know the key and its place.
 
 import (
+	"encoding/hex"
 	"fmt"
 	"net"
 	"net/netip"
@@ -33,6 +34,10 @@ const (
 	// maxLabels and maxLabelValue keep what nodes announce small.
 	maxLabels     = 256
 	maxLabelValue = 1024
+	// maxList bounds addresses and pins.
+	maxList = 64
+	// maxToken is what a name of a token may have.
+	maxToken = 1024
 )
 
 // shorten quotes text for an error line, and cuts it where it is long.
@@ -96,6 +101,93 @@ func parseListenAddr(text, defaultPort string) (string, error) {
 		}
 	}
 	return net.JoinHostPort(host, strconv.FormatUint(number, 10)), nil
+}
+
+// parseAddr returns host:port for what others dial: as parseListenAddr, but not
+// every address and not any port.
+func parseAddr(text, defaultPort string) (string, error) {
+	const shape = "expects an address that others can dial, such as \"auth.example.com:3025\""
+	addr, err := parseListenAddr(text, defaultPort)
+	if err != nil {
+		return "", err
+	}
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return "", fmt.Errorf("%s, not %s", shape, shorten(text))
+	}
+	if ip, err := netip.ParseAddr(host); host == "" || err == nil && ip.IsUnspecified() {
+		return "", fmt.Errorf("%s; %s names no host", shape, shorten(text))
+	}
+	if port == "0" {
+		return "", fmt.Errorf("%s; %s has no port", shape, shorten(text))
+	}
+	return addr, nil
+}
+
+// parsePeer takes an etcd member's address, as etcd writes it too.
+func parsePeer(text string) (string, error) {
+	host := text
+	for _, scheme := range []string{"https://", "http://"} {
+		host = strings.TrimPrefix(host, scheme)
+	}
+	addr, err := parseAddr(host, "2379")
+	if err != nil {
+		return "", err
+	}
+	return strings.TrimSuffix(text, host) + addr, nil
+}
+
+const pinPrefix = "sha256:"
+
+func parsePin(text string) (string, error) {
+	return strings.ToLower(text), checkPin(text)
+}
+
+func checkPin(pin string) error {
+	hash, ok := strings.CutPrefix(strings.ToLower(pin), pinPrefix)
+	if _, err := hex.DecodeString(hash); !ok || err != nil || len(hash) != 64 {
+		return fmt.Errorf("expects %s and 64 hexadecimal digits, as tctl status prints it, not %s", pinPrefix, shorten(pin))
+	}
+	return nil
+}
+
+// checkToken takes a token, or the path of a file of it.
+func checkToken(token string) error {
+	if token == "" || len(token) > maxToken {
+		return fmt.Errorf("expects a token of 1 to %d characters, or the path of a file of it", maxToken)
+	}
+	for _, r := range token {
+		if !unicode.IsPrint(r) || r == ' ' && !filepath.IsAbs(token) {
+			return fmt.Errorf("a token holds neither spaces nor control characters: copy it again from what tctl tokens add printed")
+		}
+	}
+	return nil
+}
+
+func checkStorage(kind string) error {
+	if kind != StorageSQLite && kind != StorageEtcd {
+		return fmt.Errorf("expects %s or %s, not %s", StorageSQLite, StorageEtcd, shorten(kind))
+	}
+	return nil
+}
+
+func checkEtcdPrefix(prefix string) error {
+	if !strings.HasPrefix(prefix, "/") || len(prefix) < 2 || strings.HasSuffix(prefix, "/") {
+		return fmt.Errorf("expects a path such as %q, from / and without one at its end, not %s", DefaultEtcdPrefix, shorten(prefix))
+	}
+	for _, r := range prefix {
+		if r > unicode.MaxASCII || !unicode.IsPrint(r) {
+			return fmt.Errorf("may hold only printable ASCII, so not the %q of %s", r, shorten(prefix))
+		}
+	}
+	return nil
+}
+
+func checkSecondFactor(word string) error {
+	if word != SecondFactorOTP && word != SecondFactorOff {
+		return fmt.Errorf("expects %s or %s, not %s", SecondFactorOTP, SecondFactorOff, shorten(word))
+	}
+	return nil
 }
 
 // checkHost takes an IPv4 address or a name.

@@ -5,6 +5,7 @@ package srv
 import (
 	"crypto/rsa"
 	"slices"
+	"strings"
 
 	"github.com/gravitational/trace"
 	"golang.org/x/crypto/ssh"
@@ -12,6 +13,9 @@ import (
 
 // serverVersion is what the server calls itself before the first key exchange.
 const serverVersion = "SSH-2.0-Teleport"
+
+// ClientVersion is what a program of the cluster calls itself towards a Server.
+const ClientVersion = serverVersion
 
 // minRSABits is the shortest RSA key that may prove or sign anything (NIST SP
 // 800-131A allows none below).
@@ -43,6 +47,23 @@ func transportAlgorithms(ciphers []string) ssh.Config {
 			ssh.HMACSHA512,
 		},
 	}
+}
+
+// ClientAlgorithms are what a program of the cluster uses towards a Server, best
+// first.
+func ClientAlgorithms() ssh.Config {
+	ciphers := ciphersFor(nil, false)
+	if hasAES() {
+		slices.SortStableFunc(ciphers, func(a, b string) int { return gcmFirst(a) - gcmFirst(b) })
+	}
+	return transportAlgorithms(ciphers)
+}
+
+func gcmFirst(cipher string) int {
+	if strings.Contains(cipher, "-gcm") {
+		return 0
+	}
+	return 1
 }
 
 // signatureAlgorithms are what a user, and an authority, may sign with. "ssh-rsa"

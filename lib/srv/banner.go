@@ -12,6 +12,8 @@ import (
 	"github.com/gravitational/trace"
 	"github.com/jonboulle/clockwork"
 	"github.com/sirupsen/logrus"
+
+	"teleport-auditd/lib/srv/notice"
 )
 
 // maxBanner is how much of a banner's file is shown.
@@ -20,14 +22,14 @@ const maxBanner = 64 << 10
 // BannerFile is a file whose text clients show before they authenticate.
 type BannerFile struct {
 	path    string
-	trouble *notice
+	trouble *notice.Notice
 }
 
 // NewBannerFile looks whether the file can be read. log hears later, at most once
 // a minute, when it no longer can.
 func NewBannerFile(path string, clock clockwork.Clock, log logrus.FieldLogger) (*BannerFile, error) {
 	f := &BannerFile{path: path}
-	f.trouble = newNotice(clock, func(times int, last error) {
+	f.trouble = notice.New(clock, func(times int, last error) {
 		log.Errorf("Clients that were shown no banner: %d. %v.", times, last)
 	})
 	if _, err := f.read(); err != nil {
@@ -41,7 +43,7 @@ func NewBannerFile(path string, clock clockwork.Clock, log logrus.FieldLogger) (
 func (f *BannerFile) Text() string {
 	text, err := f.read()
 	if err != nil {
-		f.trouble.happened(err)
+		f.trouble.Happened(err)
 	}
 	return text
 }

@@ -25,6 +25,9 @@ const rolesExtension = "teleport-roles"
 // the user.
 const traitsExtension = "teleport-traits"
 
+// roleExtension is the one of a host's certificate that says what the host is.
+const roleExtension = "x-teleport-role"
+
 const (
 	// maxTraits bounds the traits of a certificate, and maxTraitValues the
 	// values of all of them together.
@@ -43,6 +46,9 @@ const (
 // not overflow the arithmetic of times.
 const lastSecond = 253402300799
 
+// maxRoles bounds the roles of a certificate.
+const maxRoles = 1000
+
 // maxOptionName is how much of a critical option's name a reason quotes.
 const maxOptionName = 64
 
@@ -55,7 +61,12 @@ type Identity struct {
 	// TeleportUser is the person: the certificate's key id. It may hold any
 	// bytes.
 	TeleportUser string
-	// Roles are those that the certificate carries; nil where it carries none.
+	// HostID is the host's unique id, where a host of Config.Hosts has logged in
+	// and no person. It is the Login then, and TeleportUser is empty.
+	HostID string
+	// Roles are those that the certificate carries; nil where it says nothing of
+	// roles, and not nil where it says that there are none. Names may hold any
+	// bytes.
 	Roles []string
 	// Traits are those that the certificate carries, by name; nil where it
 	// carries none. Names and values may hold any bytes.
@@ -82,7 +93,8 @@ type Identity struct {
 // checkAuthority tells why cert is not the word of one of the authorities cas,
 // with how telling that is, or returns an empty reason. It looks at nothing
 // that depends on the person: whether the client holds the key is not known yet.
-func checkAuthority(cert *ssh.Certificate, cas []ssh.PublicKey) (telling, string) {
+// certType is ssh.UserCert or ssh.HostCert.
+func checkAuthority(cert *ssh.Certificate, cas []ssh.PublicKey, certType uint32) (telling, string) {
 	authority := cert.SignatureKey.Marshal()
 	if !slices.ContainsFunc(cas, func(ca ssh.PublicKey) bool {
 		return bytes.Equal(ca.Marshal(), authority)
@@ -96,7 +108,9 @@ func checkAuthority(cert *ssh.Certificate, cas []ssh.PublicKey) (telling, string
 		return untrusted, reasonCAAlgorithm
 	case !isSignedByAuthority(cert):
 		return untrusted, reasonForged
-	case cert.CertType != ssh.UserCert:
+	case cert.CertType != certType && certType == ssh.HostCert:
+		return offered, reasonNotHostCert
+	case cert.CertType != certType:
 		return offered, reasonNotUserCert
 	case !isKeyType(cert.Key.Type()):
 		return plainKey, reasonAlgorithm
@@ -120,13 +134,10 @@ func isSignedByAuthority(cert *ssh.Certificate) bool {
 // checkPerson tells why the owner of cert may not log in as login from remote
 // now, or returns an empty reason.
 func checkPerson(cert *ssh.Certificate, login string, remote net.Addr, now time.Time) string {
-	// The times are unsigned: those past 2^63 are far in the future.
-	seconds := uint64(max(now.Unix(), 0))
+	if reason := checkTimes(cert, now); reason != "" {
+		return reason
+	}
 	switch {
-	case seconds < cert.ValidAfter:
-		return reasonNotYetValid
-	case seconds >= cert.ValidBefore && cert.ValidBefore != ssh.CertTimeInfinity:
-		return reasonExpired
 	case len(cert.ValidPrincipals) == 0:
 		// The format means "everybody" by this. Nobody who signs for people
 		// wants that, and OpenSSH's server refuses it as well.
@@ -155,6 +166,52 @@ func checkPerson(cert *ssh.Certificate, login string, remote net.Addr, now time.
 		}
 	}
 	return ""
+}
+
+// checkTimes tells why cert is not valid now, or returns an empty reason.
+func checkTimes(cert *ssh.Certificate, now time.Time) string {
+	// The times are unsigned: those past 2^63 are far in the future.
+	seconds := uint64(max(now.Unix(), 0))
+	switch {
+	case seconds < cert.ValidAfter:
+		return reasonNotYetValid
+	case seconds >= cert.ValidBefore && cert.ValidBefore != ssh.CertTimeInfinity:
+		return reasonExpired
+	}
+	return ""
+}
+
+// checkHost tells why the host that logs in as login with cert is none of hosts,
+// or returns an empty reason.
+func checkHost(cert *ssh.Certificate, hosts *Hosts, login string) string {
+	switch {
+	case cert.KeyId != login+"."+hosts.ClusterName:
+		return reasonHostID
+	case cert.Extensions[roleExtension] != hosts.Role:
+		return reasonHostRole
+	}
+	return ""
+}
+
+// CheckHostCert tells why cert is not the certificate of a host with this role
+// ("Node", "Proxy") that one of cas has signed and that is valid now, with
+// trace.AccessDenied. Whether the host holds the key, and which host it is, is up
+// to the caller.
+func CheckHostCert(cert *ssh.Certificate, cas []ssh.PublicKey, role string, now time.Time) error {
+	_, reason := checkAuthority(cert, cas, ssh.HostCert)
+	if reason == "" {
+		reason = checkTimes(cert, now)
+	}
+	if reason == "" && cert.Extensions[roleExtension] != role {
+		reason = reasonHostRole
+	}
+	if reason == "" && len(cert.CriticalOptions) > 0 {
+		reason = reasonHostOptions
+	}
+	if reason != "" {
+		return trace.AccessDenied("%s", reason)
+	}
+	return nil
 }
 
 // parseSourceAddress reads the value of source-address: addresses and CIDR
@@ -193,9 +250,9 @@ func allowsAddress(allowed []netip.Prefix, remote net.Addr) bool {
 	return slices.ContainsFunc(allowed, func(p netip.Prefix) bool { return p.Contains(addr) })
 }
 
-// identify reads a checked certificate. What is ignored of it are extensions that
-// cannot be read, by name; the rest of the Identity is good.
-func identify(cert *ssh.Certificate, login string, uid uint32) (_ Identity, ignored map[string]error) {
+// identify reads a checked certificate. unreadable are the extensions that cannot
+// be read, by name; the rest of the Identity is good.
+func identify(cert *ssh.Certificate, login string, uid uint32) (_ Identity, unreadable map[string]error) {
 	permits := func(name string) bool {
 		_, ok := cert.Extensions[name]
 		return ok
@@ -217,20 +274,20 @@ func identify(cert *ssh.Certificate, login string, uid uint32) (_ Identity, igno
 	if cert.ValidBefore <= lastSecond {
 		identity.ValidBefore = time.Unix(int64(cert.ValidBefore), 0)
 	}
-	ignored = make(map[string]error)
+	unreadable = make(map[string]error)
 	if value, ok := cert.Extensions[rolesExtension]; ok {
 		var err error
 		if identity.Roles, err = parseRoles(value); err != nil {
-			ignored[rolesExtension] = err
+			unreadable[rolesExtension] = err
 		}
 	}
 	if value, ok := cert.Extensions[traitsExtension]; ok {
 		var err error
 		if identity.Traits, err = parseTraits(value); err != nil {
-			ignored[traitsExtension] = err
+			unreadable[traitsExtension] = err
 		}
 	}
-	return identity, ignored
+	return identity, unreadable
 }
 
 // parseRoles reads the value of rolesExtension.
@@ -245,7 +302,11 @@ func parseRoles(value string) ([]string, error) {
 	if roles.Version != "v1" {
 		return nil, trace.BadParameter("its version is %q, and only v1 is known", cut(roles.Version, maxOptionName))
 	}
-	return roles.Roles, nil
+	if len(roles.Roles) > maxRoles {
+		return nil, trace.BadParameter("it has %d roles, and may have %d", len(roles.Roles), maxRoles)
+	}
+	// A list that is empty or missing is a list all the same.
+	return append([]string{}, roles.Roles...), nil
 }
 
 // parseTraits reads the value of traitsExtension: lists of strings by name.

@@ -31,6 +31,10 @@ const (
 	reasonCAAlgorithm       = "certificate-authority-signature-algorithm-is-not-accepted"
 	reasonForged            = "certificate-signature-does-not-verify"
 	reasonNotUserCert       = "certificate-is-not-a-user-certificate"
+	reasonNotHostCert       = "certificate-is-not-a-host-certificate"
+	reasonHostID            = "login-is-not-the-host-id-of-the-certificate"
+	reasonHostRole          = "host-certificate-is-of-another-role"
+	reasonHostOptions       = "host-certificate-has-critical-options"
 	reasonShortKey          = "RSA-key-is-shorter-than-2048-bits"
 	reasonNotProven         = "certificate-was-offered-but-its-key-was-not-proven"
 	reasonSignature         = "signature-does-not-verify"
@@ -43,6 +47,8 @@ const (
 	reasonSourceAddress     = "source-address-is-not-allowed"
 	reasonNoUser            = "no-such-user-on-this-host"
 	reasonUsersUnreadable   = "user-database-could-not-be-read"
+	reasonRolesUnreadable   = "roles-cannot-be-read"
+	reasonNotAuthorized     = "access-could-not-be-decided"
 	reasonSecondFactor      = "second-factor-was-not-given"
 	reasonGraceTime         = "login-grace-time-is-over"
 	reasonShutdown          = "server-is-shutting-down"
@@ -128,15 +134,19 @@ func (s *Server) authenticate(c *connection) *Conn {
 		BannerCallback: l.asked,
 	}
 	if err := addHostKeys(config, s.cfg.HostSigners()); err != nil {
-		s.hostKeyTrouble.happened(err)
+		s.hostKeyTrouble.Happened(err)
 		return nil
 	}
 
 	conn, err := l.handshake(config)
 	if err == nil && s.admit(c) {
 		conn.SecondFactor = l.second
+		who := conn.Identity.TeleportUser
+		if conn.Identity.HostID != "" {
+			who = "host " + conn.Identity.HostID
+		}
 		s.log.Infof("%v has authenticated for login %v from %v with certificate %d of %s.",
-			quote(conn.Identity.TeleportUser), quote(conn.Identity.Login), c.RemoteAddr(), conn.Identity.Serial, conn.Identity.CA)
+			quote(who), quote(conn.Identity.Login), c.RemoteAddr(), conn.Identity.Serial, conn.Identity.CA)
 		return conn
 	}
 	if l.second != nil {
@@ -279,6 +289,14 @@ func (l *login) keyProven(meta ssh.ConnMetadata, key ssh.PublicKey, permissions 
 	if reason := checkPerson(cert, meta.User(), meta.RemoteAddr(), l.server.cfg.Clock.Now()); reason != "" {
 		return nil, refuse(reason)
 	}
+	if cert.CertType == ssh.HostCert {
+		if reason := checkHost(cert, l.server.cfg.Hosts, meta.User()); reason != "" {
+			return nil, refuse(reason)
+		}
+		l.identity, _ = identify(cert, meta.User(), 0)
+		l.identity.HostID, l.identity.TeleportUser = meta.User(), ""
+		return permissions, nil
+	}
 	uid, found, err := l.lookup(meta.User())
 	if err != nil {
 		l.server.log.Errorf("Refused %v the login %v, because it could not be looked up: %v", quote(cert.KeyId), quote(meta.User()), err)
@@ -287,10 +305,18 @@ func (l *login) keyProven(meta ssh.ConnMetadata, key ssh.PublicKey, permissions 
 	if !found && l.server.cfg.LookupUID != nil {
 		return nil, refuse(reasonNoUser)
 	}
-	var ignored map[string]error
-	l.identity, ignored = identify(cert, meta.User(), uid)
-	for name, err := range ignored {
-		l.server.log.Warnf("The certificate of %v has an extension %s that is ignored: %v", quote(cert.KeyId), name, err)
+	var unreadable map[string]error
+	l.identity, unreadable = identify(cert, meta.User(), uid)
+	for name, err := range unreadable {
+		l.server.log.Warnf("The certificate of %v has an extension %s that cannot be read: %v", quote(cert.KeyId), name, err)
+	}
+	// Without its roles the certificate would be one that has none, and those are
+	// decided by their principals alone.
+	if unreadable[rolesExtension] != nil {
+		return nil, refuse(reasonRolesUnreadable)
+	}
+	if reason := l.authorize(); reason != "" {
+		return nil, refuse(reason)
 	}
 	if l.server.cfg.SecondFactor != nil {
 		return nil, l.askForMore(meta)
@@ -298,13 +324,50 @@ func (l *login) keyProven(meta ssh.ConnMetadata, key ssh.PublicKey, permissions 
 	return permissions, nil
 }
 
+// authorize asks Config.Authorize, and returns why the client may not go on;
+// empty where it may.
+func (l *login) authorize() (reason string) {
+	if l.server.cfg.Authorize == nil {
+		return ""
+	}
+	ctx, cancel := l.untilGone()
+	defer cancel()
+	err := l.server.cfg.Authorize(ctx, l.identity)
+	if err == nil {
+		return ""
+	}
+	if refusal, ok := errors.AsType[*Refusal](err); ok {
+		l.server.log.Infof("Refusing %v the login %v: %v.", quote(l.identity.TeleportUser), quote(l.identity.Login), err)
+		return refusal.Reason
+	}
+	l.server.log.Errorf("Refused %v the login %v, because it could not be decided what the user may do: %v", quote(l.identity.TeleportUser), quote(l.identity.Login), err)
+	return reasonNotAuthorized
+}
+
+// untilGone returns a context that ends when the client has gone.
+func (l *login) untilGone() (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(l.server.ctx)
+	go func() {
+		select {
+		case <-l.conn.ended:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	return ctx, cancel
+}
+
 func (l *login) checkAuthority(cert *ssh.Certificate) (telling, string) {
-	cas, err := l.server.cfg.CAs.UserCAs(l.server.ctx)
+	read, certType := l.server.cfg.CAs.UserCAs, uint32(ssh.UserCert)
+	if cert.CertType == ssh.HostCert && l.server.cfg.Hosts != nil {
+		read, certType = l.server.cfg.Hosts.CAs, ssh.HostCert
+	}
+	cas, err := read(l.server.ctx)
 	if err != nil {
-		l.server.caTrouble.happened(err)
+		l.server.caTrouble.Happened(err)
 		return untrusted, reasonCAsUnreadable
 	}
-	return checkAuthority(cert, cas)
+	return checkAuthority(cert, cas, certType)
 }
 
 // lookup finds a login of this host, and nothing where there is no LookupUID.
@@ -343,6 +406,12 @@ func (l *login) refused(err error) {
 		// Close ends the clients' logins, and their records are due all the
 		// same. What the queue cannot take it counts, and says once a minute.
 		_ = s.cfg.Emitter.Emit(context.WithoutCancel(s.ctx), event)
+	}
+	if s.cfg.Refused != nil {
+		s.cfg.Refused(Refused{
+			Login: event.SystemUser, TeleportUser: event.TeleportUser, Reason: f.reason,
+			RemoteAddr: l.conn.RemoteAddr(), LocalAddr: l.conn.LocalAddr(),
+		})
 	}
 }
 

@@ -26,7 +26,8 @@
 // Only who holds the private key of a user certificate that one of Config.CAs
 // has signed, that is valid now, that names the login among its principals (a
 // certificate without principals is good for nobody), and whose critical
-// options are all known and fulfilled. Keys without a certificate, passwords,
+// options are all known and fulfilled. Roles in it must be readable, and
+// Config.Authorize may decide by them. Keys without a certificate, passwords,
 // SHA-1 and RSA below 2048 bits are refused. Config.SecondFactor may ask for more
 // after the certificate, never instead of it.
 //
@@ -58,6 +59,7 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"teleport-auditd/lib/auditd"
+	"teleport-auditd/lib/srv/notice"
 )
 
 // The bounds that hold where Config leaves them out; both are OpenSSH's.
@@ -77,6 +79,18 @@ type CAs interface {
 	UserCAs(ctx context.Context) ([]ssh.PublicKey, error)
 }
 
+// Hosts says which hosts may log in: those with a host certificate of the
+// cluster and the role, under their host id as the login.
+type Hosts struct {
+	// CAs returns the keys of the cluster's host authority. It is asked at each
+	// login, and an error refuses it.
+	CAs func(ctx context.Context) ([]ssh.PublicKey, error)
+	// Role is what the certificate's x-teleport-role must be, as "Node".
+	Role string
+	// ClusterName follows the host id, after a dot, in the certificate's key id.
+	ClusterName string
+}
+
 // Config is what New needs.
 type Config struct {
 	// Component names the server in the log: "node" or "proxy".
@@ -92,11 +106,22 @@ type Config struct {
 	// HostSigners returns the host's Ed25519 keys and certificates. It is asked
 	// for each connection, so that a renewed certificate is used at once.
 	HostSigners func() []ssh.Signer
+	// Hosts, where it is set, lets hosts of the cluster in as well, by their own
+	// certificates.
+	Hosts *Hosts
 	// LookupUID finds a login of this host. Where it is nil, as at the proxy,
 	// the login need not exist here. It is asked about names that could be
 	// logins only: never an empty one, one longer than 255 bytes, or one with
 	// NUL, a newline, ':' or '/'.
 	LookupUID func(login string) (uid uint32, found bool, err error)
+	// Authorize, where it is set, decides about a client whose certificate was
+	// proven and found good, before SecondFactor: by roles, or by locks. It is
+	// called for each such certificate; nil lets the client go on. A *Refusal in
+	// the error says why for the records. ctx ends with the connection.
+	Authorize func(ctx context.Context, identity Identity) error
+	// Refused, where it is set, hears of each connection whose authentication
+	// failed, once, after its events were emitted. It must not block.
+	Refused func(Refused)
 	// SecondFactor, where it is set, decides about a client whose certificate was
 	// proven and found good, and may ask the person questions. It is called for
 	// each time that the client tries, one after the other, until it returns no
@@ -141,6 +166,8 @@ func (c *Config) CheckAndSetDefaults() error {
 		return trace.BadParameter("srv.Config has no CAs")
 	case c.HostSigners == nil:
 		return trace.BadParameter("srv.Config has no HostSigners")
+	case c.Hosts != nil && (c.Hosts.CAs == nil || c.Hosts.Role == "" || c.Hosts.ClusterName == ""):
+		return trace.BadParameter("srv.Config has Hosts without CAs, Role or ClusterName")
 	case c.Handle == nil:
 		return trace.BadParameter("srv.Config has no Handle")
 	case c.MaxStartups < 0:
@@ -166,6 +193,19 @@ func (c *Config) CheckAndSetDefaults() error {
 		c.Log = logrus.StandardLogger()
 	}
 	return nil
+}
+
+// Refused is a connection whose authentication failed.
+type Refused struct {
+	// Login is the name that was asked for. It may hold any bytes, 4096 of them.
+	Login string
+	// TeleportUser is the person, where a trusted certificate was proven, and
+	// empty otherwise. It may hold any bytes, 4096 of them.
+	TeleportUser string
+	// Reason is what the records say: words joined by hyphens.
+	Reason string
+	// RemoteAddr and LocalAddr are the connection's.
+	RemoteAddr, LocalAddr net.Addr
 }
 
 // Conn is a connection whose client has proven who it is.
@@ -197,10 +237,10 @@ type Server struct {
 	// noRekey says, once, that keys cannot be exchanged by the clock.
 	noRekey sync.Once
 
-	crowded        *notice
-	acceptTrouble  *notice
-	caTrouble      *notice
-	hostKeyTrouble *notice
+	crowded        *notice.Notice
+	acceptTrouble  *notice.Notice
+	caTrouble      *notice.Notice
+	hostKeyTrouble *notice.Notice
 
 	mu        sync.Mutex
 	draining  bool
@@ -225,16 +265,16 @@ func New(cfg Config) (*Server, error) {
 		listeners: make(map[net.Listener]struct{}),
 		conns:     make(map[*connection]struct{}),
 	}
-	s.crowded = newNotice(cfg.Clock, func(times int, _ error) {
+	s.crowded = notice.New(cfg.Clock, func(times int, _ error) {
 		s.log.Warnf("New connections closed at once: %d. As many as may (max_startups: %d) have not authenticated yet.", times, cfg.MaxStartups)
 	})
-	s.acceptTrouble = newNotice(cfg.Clock, func(times int, last error) {
+	s.acceptTrouble = notice.New(cfg.Clock, func(times int, last error) {
 		s.log.Errorf("Connections that could not be accepted: %d. The last reason: %v. Accepting goes on.", times, last)
 	})
-	s.caTrouble = newNotice(cfg.Clock, func(times int, last error) {
+	s.caTrouble = notice.New(cfg.Clock, func(times int, last error) {
 		s.log.Errorf("Certificates refused: %d, because the trusted certificate authorities could not be read: %v.", times, last)
 	})
-	s.hostKeyTrouble = newNotice(cfg.Clock, func(times int, last error) {
+	s.hostKeyTrouble = notice.New(cfg.Clock, func(times int, last error) {
 		s.log.Errorf("New connections closed at once: %d, because %v.", times, last)
 	})
 	return s, nil
@@ -265,7 +305,7 @@ func (s *Server) Serve(l net.Listener) error {
 		if !mayPass(err) {
 			return trace.Errorf("accepting connections on %v: %w", l.Addr(), err)
 		}
-		s.acceptTrouble.happened(err)
+		s.acceptTrouble.Happened(err)
 		timer := s.cfg.Clock.NewTimer(delay)
 		select {
 		case <-timer.Chan():
@@ -297,7 +337,7 @@ func mayPass(err error) bool {
 // accept starts serving one connection, or closes it.
 func (s *Server) accept(conn net.Conn) {
 	c := &connection{Conn: conn}
-	if s.cfg.SecondFactor != nil {
+	if s.cfg.SecondFactor != nil || s.cfg.Authorize != nil {
 		c.ended = make(chan struct{})
 	}
 	s.mu.Lock()
@@ -306,7 +346,7 @@ func (s *Server) accept(conn net.Conn) {
 		s.mu.Unlock()
 		conn.Close()
 		if crowded {
-			s.crowded.happened(nil)
+			s.crowded.Happened(nil)
 		}
 		return
 	}
@@ -356,6 +396,13 @@ func (s *Server) survive(c *connection) {
 
 // keepAlive lets the kernel find out within 90 s that a client's host is gone.
 func keepAlive(conn net.Conn) {
+	for {
+		outer, ok := conn.(interface{ NetConn() net.Conn })
+		if !ok {
+			break
+		}
+		conn = outer.NetConn()
+	}
 	if tcp, ok := conn.(*net.TCPConn); ok {
 		// It fails where the client has already gone, which reading tells.
 		_ = tcp.SetKeepAliveConfig(net.KeepAliveConfig{
@@ -528,7 +575,7 @@ func (s *Server) Close() error {
 }
 
 func (s *Server) closeNotices() {
-	for _, n := range []*notice{s.crowded, s.acceptTrouble, s.caTrouble, s.hostKeyTrouble} {
-		n.close()
+	for _, n := range []*notice.Notice{s.crowded, s.acceptTrouble, s.caTrouble, s.hostKeyTrouble} {
+		n.Close()
 	}
 }

@@ -5,6 +5,7 @@ package proxy
 import (
 	"net"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -18,16 +19,23 @@ const defaultPort = 22
 // maxShownHost is how much of a destination a message repeats.
 const maxShownHost = 100
 
+// maxTerms bounds the labels that one destination may ask for.
+const maxTerms = 16
+
 // find returns the node that a client means by host and port. The error is one
 // line for the client.
 func find(nodes []types.Server, cluster, host string, port uint32) (types.Server, error) {
+	terms, err := parseLabels(host)
+	if err != nil {
+		return nil, trace.Wrap(err)
+	}
 	var found []types.Server
 	for _, node := range nodes {
 		if node.GetName() == host && fitsPort(node, port) {
 			// A UUID is one node's, whatever others call themselves.
 			return node, nil
 		}
-		if isNamed(node, cluster, host) && fitsPort(node, port) || isAddressed(node, host, port) {
+		if isNamed(node, cluster, host) && fitsPort(node, port) || isAddressed(node, host, port) || isLabelled(node, terms) && fitsPort(node, port) {
 			found = append(found, node)
 		}
 	}
@@ -38,6 +46,48 @@ func find(nodes []types.Server, cluster, host string, port uint32) (types.Server
 		return nil, trace.NotFound("no node is registered as %q port %d", short(host), port)
 	}
 	return nil, trace.BadParameter("%d nodes are registered as %q port %d; use the UUID of the one that you mean, or its address and port", len(found), short(host), port)
+}
+
+// term is a label that a node must have.
+type term struct{ key, value string }
+
+// parseLabels reads a destination of the form key=value, or several with commas
+// between them. It returns none where host has no '=', which is in no name.
+func parseLabels(host string) ([]term, error) {
+	if !strings.Contains(host, "=") {
+		return nil, nil
+	}
+	var terms []term
+	for text := range strings.SplitSeq(host, ",") {
+		key, value, ok := strings.Cut(text, "=")
+		if !ok || key == "" {
+			return nil, trace.BadParameter("%q is not a list of labels; give them as key=value,key=value", short(host))
+		}
+		if len(terms) == maxTerms {
+			return nil, trace.BadParameter("a node is found by at most %d labels, and %q has more", maxTerms, short(host))
+		}
+		terms = append(terms, term{key, value})
+	}
+	return terms, nil
+}
+
+// isLabelled tells whether a node has all the labels that are asked for, if any
+// are. ssh turns a host into small letters before it asks, so case means nothing.
+func isLabelled(node types.Server, terms []term) bool {
+	if len(terms) == 0 {
+		return false
+	}
+	labels := node.GetAllLabels()
+	return !slices.ContainsFunc(terms, func(want term) bool { return !hasLabel(labels, want) })
+}
+
+func hasLabel(labels map[string]string, want term) bool {
+	for key, value := range labels {
+		if strings.EqualFold(key, want.key) && strings.EqualFold(value, want.value) {
+			return true
+		}
+	}
+	return false
 }
 
 // isNamed tells whether host is the node's name, or its name and the cluster's.

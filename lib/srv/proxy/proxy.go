@@ -31,9 +31,16 @@
 //
 // A destination is a registered node by the node's UUID, by its name, or by its
 // name and the cluster's (web.example.com), with the port that it registered, 22
-// (ssh's default) or 0; or by the address and port that it registered. A name
-// that several nodes bear is refused. The proxy only ever connects to addresses
-// that nodes registered, and never looks up a name that a client gave.
+// (ssh's default) or 0; by the address and port that it registered; or by labels
+// (env=prod or env=prod,tier=db: all must match). What fits several nodes is
+// refused. The proxy only ever connects to addresses that nodes registered, and
+// never looks up a name that a client gave. A node that has registered no address,
+// or that it uses a tunnel, is reached through Config.Tunnels.
+//
+// # The client's address
+//
+// With Config.Headers each connection to a node begins with a header that tells
+// the node, signed, where the client is (package clientaddr).
 package proxy
 
 import (
@@ -55,6 +62,8 @@ import (
 
 	"teleport-auditd/lib/auditd"
 	"teleport-auditd/lib/srv"
+	"teleport-auditd/lib/srv/clientaddr"
+	"teleport-auditd/lib/srv/relay"
 )
 
 const (
@@ -70,6 +79,19 @@ type NodeLister interface {
 	Nodes(ctx context.Context) ([]types.Server, error)
 }
 
+// Tunnels are the connections that nodes have made to this proxy: tunnel.Server.
+type Tunnels interface {
+	// Dial opens a connection to the node with this host id. The error is
+	// trace.NotFound where the node has no tunnel to this proxy.
+	Dial(ctx context.Context, nodeID string) (net.Conn, error)
+}
+
+// Headers tells nodes a client's address: clientaddr.Signer.
+type Headers interface {
+	// Header is what a connection to the node with this host id begins with.
+	Header(client net.Addr, nodeID string, now time.Time) ([]byte, error)
+}
+
 // Config is what New needs.
 type Config struct {
 	// CAs, HostSigners, Emitter, MaxStartups, LoginGraceTime, Clock and Log are
@@ -78,6 +100,12 @@ type Config struct {
 	HostSigners func() []ssh.Signer
 	// Nodes knows where clients may go.
 	Nodes NodeLister
+	// Tunnels leads to the nodes that dial out. Where it is nil, they cannot be
+	// reached.
+	Tunnels Tunnels
+	// Headers makes what tells nodes the client's address. Where it is nil,
+	// nodes see the proxy's. Nodes of OpenSSH's are told nothing.
+	Headers Headers
 	// ClusterName may follow a node's name, after a dot.
 	ClusterName    string
 	Emitter        auditd.Emitter
@@ -95,6 +123,9 @@ func (c *Config) CheckAndSetDefaults() error {
 		return trace.BadParameter("proxy.Config has no Nodes")
 	case c.ClusterName == "":
 		return trace.BadParameter("proxy.Config has no ClusterName")
+	}
+	if c.Clock == nil {
+		c.Clock = clockwork.NewRealClock()
 	}
 	if c.Log == nil {
 		c.Log = logrus.StandardLogger()
@@ -227,8 +258,7 @@ func (s *Server) connect(ctx context.Context, conn *srv.Conn, channel ssh.NewCha
 		return nil, false
 	}
 
-	dialer := net.Dialer{Timeout: dialTimeout}
-	target, err := dialer.DialContext(ctx, "tcp", node.GetAddr())
+	target, err := s.dial(ctx, conn.RemoteAddr(), node)
 	if err != nil {
 		log.Warnf("Node %q (%s) does not answer: %v", node.GetHostname(), node.GetName(), err)
 		s.reject(channel, ssh.ConnectionFailed, fmt.Sprintf("node %q does not answer: %s", short(request.Host), describeDial(err)))
@@ -236,6 +266,41 @@ func (s *Server) connect(ctx context.Context, conn *srv.Conn, channel ssh.NewCha
 	}
 	log.Infof("Opened a connection to node %q (%s).", node.GetHostname(), node.GetName())
 	return target, true
+}
+
+// dial opens a connection to a node, and tells the node who the client is.
+func (s *Server) dial(ctx context.Context, client net.Addr, node types.Server) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+	defer cancel()
+	target, err := s.reach(ctx, node)
+	if err != nil {
+		return nil, err
+	}
+	if s.cfg.Headers == nil || node.IsOpenSSHNode() {
+		return target, nil
+	}
+	header, err := s.cfg.Headers.Header(client, node.GetName(), s.cfg.Clock.Now())
+	if err == nil {
+		err = clientaddr.Write(target, header)
+	}
+	if err != nil {
+		target.Close()
+		// Not of the error's kind: it is no node that was not found.
+		return nil, trace.Errorf("telling the node the client's address: %v", err)
+	}
+	return target, nil
+}
+
+// reach goes where the node has said that it is.
+func (s *Server) reach(ctx context.Context, node types.Server) (net.Conn, error) {
+	if !node.GetUseTunnel() && node.GetAddr() != "" {
+		var dialer net.Dialer
+		return dialer.DialContext(ctx, "tcp", node.GetAddr())
+	}
+	if s.cfg.Tunnels == nil {
+		return nil, trace.NotFound("it is behind a tunnel, and this proxy has none")
+	}
+	return s.cfg.Tunnels.Dial(ctx, node.GetName())
 }
 
 // forward serves a channel whose node has answered, to its end.
@@ -246,7 +311,7 @@ func (s *Server) forward(ctx context.Context, channel ssh.NewChannel, target net
 		s.log.Debugf("A client was gone before its connection to a node was open: %v", err)
 		return
 	}
-	join(ctx, client, requests, target)
+	relay.Channel(ctx, client, requests, target)
 }
 
 // describeDial says why a node could not be reached, without its address, which
@@ -254,6 +319,10 @@ func (s *Server) forward(ctx context.Context, channel ssh.NewChannel, target net
 func describeDial(err error) string {
 	var timeout net.Error
 	switch {
+	case trace.IsNotFound(err):
+		return "it has no tunnel to this proxy now"
+	case errors.Is(err, context.DeadlineExceeded):
+		return "timed out"
 	case errors.As(err, &timeout) && timeout.Timeout():
 		return "timed out"
 	case errors.Is(err, syscall.ECONNREFUSED):

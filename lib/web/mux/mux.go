@@ -1,0 +1,217 @@
+// Copyright 2026 The teleport-auditd authors. SPDX-License-Identifier: Apache-2.0
+
+// Package mux shares the proxy's HTTPS port between the web and the auth server: a
+// client that asks for an auth server in its first message (ALPN "teleport-auth@",
+// as Teleport's API client does) is connected to one, and the proxy sees none of
+// what the two say. Everybody else gets HTTPS.
+//
+//	listener, err := mux.NewListener(tcp, mux.Config{TLS: tlsConfig, DialAuth: dial})
+//	err = httpServer.Serve(listener)
+//
+// Keypairs are the certificates that HTTPS shows: those of the configuration, read
+// again when they change, or one that the proxy signs itself (SelfSigned).
+package mux
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"errors"
+	"io"
+	"net"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/gravitational/teleport/api/constants"
+	"github.com/gravitational/trace"
+	"github.com/jonboulle/clockwork"
+	"github.com/sirupsen/logrus"
+
+	"teleport-auditd/lib/srv/firstbytes"
+	"teleport-auditd/lib/srv/notice"
+	"teleport-auditd/lib/srv/relay"
+)
+
+const (
+	// DefaultMaxAuth is how many clients may be connected to auth servers at once.
+	DefaultMaxAuth = 1024
+	// maxHello bounds a client's first message.
+	maxHello = 16 << 10
+	// helloTime is how long it may take.
+	helloTime = 10 * time.Second
+	// dialTime is how long an auth server may take to answer.
+	dialTime = 10 * time.Second
+)
+
+// Config is what NewListener needs.
+type Config struct {
+	// TLS is for HTTPS. Without NextProtos it gets those of HTTP/2 and HTTP/1.1.
+	TLS *tls.Config
+	// DialAuth opens a connection to an auth server.
+	DialAuth func(ctx context.Context) (net.Conn, error)
+	// MaxAuth bounds the clients that are connected to auth servers; one more is
+	// closed at once. DefaultMaxAuth where it is zero.
+	MaxAuth int
+	// Clock is the real one where it is nil.
+	Clock clockwork.Clock
+	// Log is logrus's standard logger where it is nil.
+	Log logrus.FieldLogger
+}
+
+// CheckAndSetDefaults fills in what was left out, and says what must not be.
+func (c *Config) CheckAndSetDefaults() error {
+	switch {
+	case c.TLS == nil:
+		return trace.BadParameter("mux.Config has no TLS")
+	case c.DialAuth == nil:
+		return trace.BadParameter("mux.Config has no DialAuth")
+	case c.MaxAuth < 0:
+		return trace.BadParameter("mux.Config has a negative MaxAuth %d", c.MaxAuth)
+	}
+	if c.MaxAuth == 0 {
+		c.MaxAuth = DefaultMaxAuth
+	}
+	if c.Clock == nil {
+		c.Clock = clockwork.NewRealClock()
+	}
+	if c.Log == nil {
+		c.Log = logrus.StandardLogger()
+	}
+	return nil
+}
+
+// listener hands out the connections of HTTPS.
+type listener struct {
+	net.Listener
+	cfg  Config
+	tls  *tls.Config
+	auth chan struct{}
+
+	// running are the connections to auth servers.
+	running sync.WaitGroup
+
+	crowded, unreachable *notice.Notice
+}
+
+// NewListener returns l with connections that are *tls.Conn, on which the
+// handshake has not begun. Closing it closes l and the connections to auth servers,
+// and waits for these.
+func NewListener(l net.Listener, cfg Config) (net.Listener, error) {
+	if err := cfg.CheckAndSetDefaults(); err != nil {
+		return nil, trace.Wrap(err)
+	}
+	m := &listener{cfg: cfg, tls: cfg.TLS.Clone(), auth: make(chan struct{}, cfg.MaxAuth)}
+	if len(m.tls.NextProtos) == 0 {
+		m.tls.NextProtos = []string{"h2", "http/1.1"}
+	}
+	m.crowded = notice.New(cfg.Clock, func(times int, _ error) {
+		cfg.Log.Warnf("Connections to the auth server closed at once: %d. As many as may (%d) are open.", times, cfg.MaxAuth)
+	})
+	m.unreachable = notice.New(cfg.Clock, func(times int, last error) {
+		cfg.Log.Errorf("Connections closed: %d, because the auth server cannot be reached: %v.", times, last)
+	})
+	var err error
+	m.Listener, err = firstbytes.Listen(l, firstbytes.GreetConfig{Greet: m.greet, Within: helloTime, Clock: cfg.Clock})
+	if err != nil {
+		return nil, trace.Wrap(err)
+	}
+	return m, nil
+}
+
+func (m *listener) Close() error {
+	err := m.Listener.Close()
+	m.running.Wait()
+	m.crowded.Close()
+	m.unreachable.Close()
+	return err
+}
+
+// greet reads a client's first message, and connects it to an auth server itself
+// where it asks for one.
+func (m *listener) greet(ctx context.Context, conn net.Conn, inTime func() bool) net.Conn {
+	protocols, first, err := readHello(conn)
+	if !inTime() || err != nil {
+		conn.Close()
+		return nil
+	}
+	again := firstbytes.Prefixed(conn, first)
+	if !slices.ContainsFunc(protocols, func(p string) bool { return strings.HasPrefix(p, constants.ALPNSNIAuthProtocol) }) {
+		return tls.Server(again, m.tls)
+	}
+	select {
+	case m.auth <- struct{}{}:
+	default:
+		m.crowded.Happened(nil)
+		conn.Close()
+		return nil
+	}
+	m.running.Go(func() {
+		defer func() { <-m.auth }()
+		m.pipe(ctx, again)
+	})
+	return nil
+}
+
+// pipe connects a client to an auth server until both have ended.
+func (m *listener) pipe(ctx context.Context, client net.Conn) {
+	defer client.Close()
+	dialing, cancel := context.WithTimeout(ctx, dialTime)
+	target, err := m.cfg.DialAuth(dialing)
+	cancel()
+	if err != nil {
+		if ctx.Err() == nil {
+			m.unreachable.Happened(err)
+		}
+		return
+	}
+	relay.Conns(ctx, client, target)
+}
+
+// readHello reads a ClientHello and returns the protocols that it asks for (ALPN),
+// and all that was read. What is no TLS has none: HTTPS is to say what is wrong
+// with it. The error is that of the connection, or trace.LimitExceeded.
+func readHello(conn net.Conn) (protocols []string, first []byte, err error) {
+	recorder := &recorder{Conn: conn}
+	done := errors.New("the hello is read")
+	err = tls.Server(recorder, &tls.Config{
+		// Nothing is shaken hands on: what counts is in TLS of Config.
+		MinVersion: tls.VersionTLS12,
+		GetConfigForClient: func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+			protocols = hello.SupportedProtos
+			return nil, done
+		},
+	}).Handshake()
+	if recorder.err != nil && !errors.Is(err, done) {
+		return nil, nil, recorder.err
+	}
+	return protocols, recorder.read.Bytes(), nil
+}
+
+// recorder keeps what is read, and writes nothing.
+type recorder struct {
+	net.Conn
+	read bytes.Buffer
+	err  error
+}
+
+func (r *recorder) Read(b []byte) (int, error) {
+	left := maxHello - r.read.Len()
+	if left <= 0 {
+		r.err = trace.LimitExceeded("a client's first message is longer than %d bytes", maxHello)
+		return 0, r.err
+	}
+	n, err := r.Conn.Read(b[:min(len(b), left)])
+	r.read.Write(b[:n])
+	if err != nil && !errors.Is(err, io.EOF) {
+		r.err = err
+	}
+	return n, err
+}
+
+// Write leaves out the alert: the client is to hear from whoever serves it.
+func (r *recorder) Write(b []byte) (int, error) { return len(b), nil }
+
+// Close leaves the connection open.
+func (r *recorder) Close() error { return nil }
