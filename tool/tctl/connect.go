@@ -24,6 +24,7 @@ import (
 	"teleport-auditd/lib/auth"
 	"teleport-auditd/lib/auth/authgrpc"
 	"teleport-auditd/lib/config"
+	"teleport-auditd/lib/version"
 )
 
 // dialTimeout bounds how long an auth service may take to answer.
@@ -124,7 +125,7 @@ func (t *tctl) openLocal(ctx context.Context, settings *config.Config) (*cluster
 	if err != nil {
 		return nil, trace.Wrap(err)
 	}
-	c, closeClient, err := authgrpc.Local(ctx, server)
+	c, closeClient, err := authgrpc.Local(ctx, server, authgrpc.LocalConfig{Version: version.Version, Log: log})
 	if err != nil {
 		_ = server.Close()
 		return nil, trace.Wrap(err)

@@ -58,7 +58,7 @@ func TestAllOrNothing(t *testing.T) {
 				for name, content := range tc.before {
 					require.NoError(t, os.WriteFile(filepath.Join(dir, name), []byte(content), 0o640))
 				}
-				out := newOutput(filepath.Join(dir, "a"), tc.overwrite)
+				out := newOutput(filepath.Join(dir, "a"), tc.overwrite, "", ".pub", "-cert.pub")
 				out.rename = failAt(step)
 				err := out.write(contents("new")...)
 				require.ErrorContains(t, err, "cannot write "+out.files[step].path+": input/output error")
@@ -69,7 +69,7 @@ func TestAllOrNothing(t *testing.T) {
 			for name, content := range tc.before {
 				require.NoError(t, os.WriteFile(filepath.Join(dir, name), []byte(content), 0o640))
 			}
-			require.NoError(t, newOutput(filepath.Join(dir, "a"), tc.overwrite).write(contents("new")...))
+			require.NoError(t, newOutput(filepath.Join(dir, "a"), tc.overwrite, "", ".pub", "-cert.pub").write(contents("new")...))
 			require.Equal(t, map[string]string{"a": "new private", "a.pub": "new public", "a-cert.pub": "new certificate"}, state(t, dir))
 		})
 	}
@@ -83,7 +83,7 @@ func TestAtTheSameTime(t *testing.T) {
 		path := filepath.Join(dir, "a")
 		results := make(chan error)
 		for _, word := range []string{"one", "two"} {
-			go func() { results <- newOutput(path, false).write(contents(word)...) }()
+			go func() { results <- newOutput(path, false, "", ".pub", "-cert.pub").write(contents(word)...) }()
 		}
 		errs := []error{<-results, <-results}
 		if errs[0] == nil {
@@ -112,7 +112,7 @@ func TestOutputModes(t *testing.T) {
 	} {
 		dir := t.TempDir()
 		old := syscall.Umask(tc.umask)
-		err := newOutput(filepath.Join(dir, "a"), false).write(contents("new")...)
+		err := newOutput(filepath.Join(dir, "a"), false, "", ".pub", "-cert.pub").write(contents("new")...)
 		syscall.Umask(old)
 		require.NoError(t, err)
 		for name, want := range map[string]os.FileMode{"a": tc.private, "a.pub": tc.public, "a-cert.pub": tc.public} {

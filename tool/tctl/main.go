@@ -25,7 +25,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"io/fs"
 	"os"
 	"os/signal"
 	"strconv"
@@ -35,9 +34,7 @@ import (
 
 	"github.com/alecthomas/kingpin/v2"
 	"github.com/gravitational/trace"
-	"github.com/sirupsen/logrus"
 
-	"teleport-auditd/lib/auth"
 	"teleport-auditd/lib/config"
 	"teleport-auditd/lib/version"
 )
