@@ -8,7 +8,7 @@ package main
 import (
 	"context"
 	"fmt"
-	"net"
+	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -18,6 +18,8 @@ import (
 	"github.com/gravitational/teleport/api/constants"
 	"github.com/gravitational/teleport/api/types"
 	"github.com/gravitational/trace"
+
+	"teleport-auditd/lib/auth"
 )
 
 const (
@@ -227,39 +229,22 @@ func (t *tctl) printLink(ctx context.Context, c *cluster, user, kind string, ttl
 	if err != nil {
 		return trace.Wrap(err)
 	}
-	address, err := c.webAddress(ctx)
+	page, err := url.Parse(token.GetURL())
 	if err != nil {
-		return trace.Wrap(err)
+		return trace.Wrap(err, "reading the link")
 	}
-	page, what := "/web/invite/", "has been created but has no password yet"
+	if page.Hostname() == auth.PlaceholderProxy && c.proxyAddr != "" {
+		page.Host = c.proxyAddr
+	}
+	what := "has been created but has no password yet"
 	if kind == kindReset {
-		page, what = "/web/reset/", "may choose a new password"
+		what = "may choose a new password"
 	}
-	made := link{User: user, URL: "https://" + address + page + token.GetName(), Expires: token.Expiry().UTC()}
+	made := link{User: user, URL: page.String(), Expires: token.Expiry().UTC()}
 	return t.show(format, made, func() string {
 		return fmt.Sprintf("User %q %s. Share this URL with the user; it is valid for %s and once:\n%s\n\nNOTE: Make sure %s is an address of a proxy that the user can reach.\n",
-			printable(user), what, spoken(ttl), made.URL, address)
+			printable(user), what, spoken(ttl), made.URL, page.Host)
 	})
-}
-
-// webAddress is where users find a proxy of the cluster.
-func (c *cluster) webAddress(ctx context.Context) (string, error) {
-	ping, err := c.Ping(ctx)
-	if err != nil {
-		return "", trace.Wrap(err)
-	}
-	address := ping.ProxyPublicAddr
-	if address == "" {
-		address = c.proxyAddr
-	}
-	if address == "" {
-		return "<proxyhost>:3080", nil
-	}
-	// The port of HTTPS is left out of links.
-	if host, port, err := net.SplitHostPort(address); err == nil && port == "443" {
-		return host, nil
-	}
-	return address, nil
 }
 
 func listed(words []string) string {
