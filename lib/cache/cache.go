@@ -271,8 +271,8 @@ func (c *Cache) Run(ctx context.Context) {
 		}
 		if began {
 			retry = firstRetry
-		}
-		if !c.away {
+			c.cfg.Log.Debugf("The auth service is not followed any more: %v. Trying again.", oneLine(err))
+		} else if !c.away {
 			c.away = true
 			c.cfg.Log.Warnf("The auth service cannot be followed: %v. Going on with what is known; trying goes on.", oneLine(err))
 		} else {

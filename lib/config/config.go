@@ -142,8 +142,8 @@ type Storage struct {
 	Peers  []string
 	Prefix string
 	// TLSCertFile and TLSKeyFile are what etcd knows this host by, TLSCAFile is
-	// whom to trust as etcd: absolute paths, or empty for a connection without
-	// TLS.
+	// whom to trust as etcd, instead of whom the system trusts: absolute paths,
+	// or empty.
 	TLSCertFile, TLSKeyFile, TLSCAFile string
 	// CAKeyFile is an absolute path to the key that seals the authorities'
 	// private keys; empty for the one in the data directory.
@@ -558,6 +558,13 @@ func (c *Config) checkJoining() error {
 	return nil
 }
 
+// SetsSecondFactor says whether the configuration decides about the second
+// factor: its file names one, or it is not the default.
+func (c *Config) SetsSecondFactor() bool {
+	_, named := c.places["auth_service.authentication.second_factor"]
+	return named || c.Auth.SecondFactor != SecondFactorOTP
+}
+
 // Joins says whether this host belongs to the cluster of other hosts.
 func (c *Config) Joins() bool { return len(c.AuthServers) > 0 || c.ProxyServer != "" }
 
@@ -587,10 +594,6 @@ func (c *Config) checkFiles() error {
 	if (s.TLSCertFile == "") != (s.TLSKeyFile == "") {
 		return trace.BadParameter("%steleport.storage.tls_cert_file and tls_key_file belong together: set both, or none",
 			c.prefix("teleport.storage.tls_cert_file", "teleport.storage.tls_key_file"))
-	}
-	if s.TLSCertFile != "" && s.TLSCAFile == "" {
-		return trace.BadParameter("%steleport.storage.tls_ca_file is missing, without which nothing says whom to trust as etcd: set it to the file of etcd's authority",
-			c.prefix("teleport.storage.tls_cert_file"))
 	}
 	return trace.Wrap(c.checkKeyPairs())
 }

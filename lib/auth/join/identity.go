@@ -55,6 +55,8 @@ type Identity struct {
 	// trusted are the authorities of hosts. They move on by themselves when the
 	// cluster's do.
 	trusted atomic.Pointer[x509.CertPool]
+	// open are the connections to auth servers.
+	open connections
 }
 
 // state is never changed, only replaced.
@@ -140,8 +142,6 @@ func generate(ctx context.Context, signer Signer, keys *Keys, hostID, nodeName s
 		DNSNames:             principals,
 		PublicSSHKey:         keys.sshPublic(),
 		PublicTLSKey:         tlsPublic,
-		// Every field goes over the wire, and this one must be something.
-		Rotation: &types.Rotation{},
 	})
 	return certs, trace.Wrap(err, "signing the certificates of the host")
 }
@@ -311,6 +311,9 @@ func (i *Identity) renew(ctx context.Context, signer Signer, nodeName string, pr
 	if err := i.adopt(certs, principals); err != nil {
 		return trace.Wrap(err)
 	}
+	// Connections go by the certificate that they were made with, which ends
+	// before they do. grpc makes new ones by itself.
+	i.open.closeAll()
 	return trace.Wrap(i.store())
 }
 
@@ -342,12 +345,11 @@ func (i *Identity) ClientTLS() *tls.Config {
 func (i *Identity) Connect(ctx context.Context, servers []string) (*client.Client, error) {
 	c, err := client.New(ctx, client.Config{
 		Credentials:                []client.Credentials{client.LoadTLS(i.ClientTLS())},
-		Dialer:                     dialer(nil, servers),
+		Dialer:                     i.open.track(dialer(nil, servers)),
 		DialInBackground:           true,
 		ALPNSNIAuthDialClusterName: i.ClusterName(),
 		// A breaker would refuse calls for a while after the auth servers are back.
 		CircuitBreakerConfig: breaker.NoopBreakerConfig(),
-		Context:              ctx,
 	})
 	return c, trace.Wrap(err)
 }

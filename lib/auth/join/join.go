@@ -24,6 +24,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"maps"
 	"net"
 	"slices"
 	"strings"
@@ -207,8 +208,9 @@ func (h *handshake) result() (refused, unreachable error) {
 	return h.refused, h.unreachable
 }
 
-// dialer connects to the first server that answers. It starts with the one that
-// answered last, so that grpc's connections move on from one that is gone.
+// dialer connects to the first server that answers. It starts with the one after
+// that which answered last, so that a connection that was lost leads to another
+// server.
 func dialer(seen *handshake, servers []string) client.ContextDialer {
 	var mu sync.Mutex
 	first := 0
@@ -223,9 +225,6 @@ func dialer(seen *handshake, servers []string) client.ContextDialer {
 			conn, err := dial.DialContext(ctx, "tcp", servers[at])
 			if err == nil {
 				mu.Lock()
-				// A server that takes connections and does not serve them must not
-				// keep the others from being asked: the next connection goes to
-				// the next one.
 				first = (at + 1) % len(servers)
 				mu.Unlock()
 				seen.dialled(nil)
@@ -237,6 +236,61 @@ func dialer(seen *handshake, servers []string) client.ContextDialer {
 		seen.dialled(err)
 		return nil, err
 	})
+}
+
+// Dialer returns what opens a connection to one of the addresses, in turn: a
+// proxy's way to the auth servers for others.
+func Dialer(servers []string) func(ctx context.Context) (net.Conn, error) {
+	dial := dialer(nil, servers)
+	return func(ctx context.Context) (net.Conn, error) {
+		conn, err := dial.DialContext(ctx, "tcp", "")
+		return conn, trace.ConvertSystemError(err)
+	}
+}
+
+// connections are those that are open.
+type connections struct {
+	mu   sync.Mutex
+	open map[*connection]struct{}
+}
+
+type connection struct {
+	net.Conn
+	all *connections
+}
+
+func (c *connection) Close() error {
+	c.all.mu.Lock()
+	delete(c.all.open, c)
+	c.all.mu.Unlock()
+	return c.Conn.Close()
+}
+
+// track has those that dialer opens among the connections.
+func (c *connections) track(dialer client.ContextDialer) client.ContextDialer {
+	return client.ContextDialerFunc(func(ctx context.Context, network, addr string) (net.Conn, error) {
+		conn, err := dialer.DialContext(ctx, network, addr)
+		if err != nil {
+			return nil, err
+		}
+		tracked := &connection{Conn: conn, all: c}
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if c.open == nil {
+			c.open = map[*connection]struct{}{}
+		}
+		c.open[tracked] = struct{}{}
+		return tracked, nil
+	})
+}
+
+func (c *connections) closeAll() {
+	c.mu.Lock()
+	open := slices.Collect(maps.Keys(c.open))
+	c.mu.Unlock()
+	for _, conn := range open {
+		_ = conn.Close() // its user finds it closed
+	}
 }
 
 // describe is what the system said, without the address, which stands before it.
