@@ -353,6 +353,25 @@ func TestBounded(t *testing.T) {
 	require.Contains(t, lines(hook, logrus.ErrorLevel)[1], fmt.Sprintf("lost: %d.", 100-kept))
 }
 
+// TestKnocking: refused logins leave room for the others.
+func TestKnocking(t *testing.T) {
+	t.Parallel()
+	srv := &server{}
+	srv.fail(trace.ConnectionProblem(nil, "away"))
+	s, _ := open(t, t.TempDir(), srv, func(c *spool.Config) { c.MaxBytes = 16 << 10 })
+	for i := range 1000 {
+		s.Emit(&apievents.AuthAttempt{Metadata: apievents.Metadata{Type: "auth", ID: fmt.Sprint("knock-", i)}})
+	}
+	for i := range 10 {
+		s.Emit(newEvent(i))
+	}
+	srv.fail(nil)
+	flush(t, s)
+	got := srv.names()
+	require.Greater(t, len(got), 20)
+	require.Equal(t, names(0, 10), got[len(got)-10:])
+}
+
 // TestFullDisk fills a file system of 64 KiB.
 func TestFullDisk(t *testing.T) {
 	t.Parallel()
