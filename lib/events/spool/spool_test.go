@@ -42,8 +42,10 @@ func TestMain(m *testing.M) {
 
 // emitForEver prints the name of each event that was kept.
 func emitForEver(dir string) {
+	log, _ := logtest.NewNullLogger()
 	s, err := spool.New(spool.Config{
 		Dir:  dir,
+		Log:  log,
 		Send: func(context.Context, apievents.AuditEvent) error { return trace.ConnectionProblem(nil, "away") },
 	})
 	if err != nil {
@@ -215,7 +217,9 @@ func TestAway(t *testing.T) {
 	srv, clock := &server{}, clockwork.NewFakeClock()
 	srv.fail(trace.ConnectionProblem(nil, "connection refused"))
 	s, hook := open(t, t.TempDir(), srv, func(c *spool.Config) { c.Clock = clock })
-	sent := 0
+	sent := 1
+	s.Emit(newEvent(0))
+	require.Eventually(t, func() bool { return len(lines(hook, logrus.WarnLevel)) == 1 }, sessiontest.Patience, time.Millisecond)
 	for range 600 {
 		s.Emit(newEvent(sent))
 		sent++
