@@ -58,10 +58,16 @@ func TestHostileArguments(t *testing.T) {
 	}
 }
 
-func TestFindDataDir(t *testing.T) {
+func TestFindSettings(t *testing.T) {
 	dir := t.TempDir()
 	file := filepath.Join(dir, "teleport.yaml")
-	find := func() (string, error) { return (&tctl{defaultConfig: file}).findDataDir() }
+	find := func() (string, error) {
+		settings, err := (&tctl{defaultConfig: file}).settings()
+		if err != nil {
+			return "", err
+		}
+		return settings.DataDir, nil
+	}
 
 	found, err := find()
 	require.NoError(t, err)

@@ -21,6 +21,8 @@ import (
 	apidefaults "github.com/gravitational/teleport/api/defaults"
 	"github.com/gravitational/teleport/api/types"
 	"github.com/gravitational/trace"
+
+	"teleport-auditd/lib/access"
 )
 
 // maxResourceFile bounds what create reads.
@@ -74,7 +76,7 @@ func kinds() []kind {
 			get: func(ctx context.Context, c *cluster, name string, _ bool) (types.Resource, error) {
 				return c.GetRole(ctx, name)
 			},
-			decode: decodeInto(func() types.Resource { return &types.RoleV6{} }),
+			decode: func(text []byte) (types.Resource, error) { return access.Parse(text) },
 			create: func(ctx context.Context, c *cluster, r types.Resource, force bool) (err error) {
 				if force {
 					_, err = c.UpsertRole(ctx, r.(types.Role))
