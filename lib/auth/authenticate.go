@@ -165,7 +165,7 @@ func (c *Credentials) checkCredentials(ctx context.Context, req login.Request) (
 		return nil, nil, wrong("no-such-user")
 	case !hasPassword:
 		return nil, nil, wrong("user-has-no-password")
-	case !matches || len(req.Password) > MaxPasswordLength:
+	case !matches || len(req.Password) > login.MaxPasswordLength:
 		return nil, nil, wrong("wrong-password")
 	case !needed:
 		return user, nil, nil
@@ -191,7 +191,7 @@ func (c *Credentials) checkCredentials(ctx context.Context, req login.Request) (
 // passwordBytes bounds what is hashed. A longer one is no password at all, and
 // is refused as wrong.
 func passwordBytes(password string) []byte {
-	return []byte(password[:min(len(password), MaxPasswordLength)])
+	return []byte(password[:min(len(password), login.MaxPasswordLength)])
 }
 
 // checkLocks comes after the password: only the user learns of the lock.

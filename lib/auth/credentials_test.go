@@ -135,11 +135,11 @@ func (f *fakeCluster) logins() []string {
 // plainSealer notices what is opened elsewhere than it was sealed.
 type plainSealer struct{}
 
-func (plainSealer) Seal(plaintext, associated []byte) ([]byte, error) {
+func (plainSealer) Seal(plaintext []byte, associated string) ([]byte, error) {
 	return fmt.Appendf(nil, "sealed for %s: %x", associated, plaintext), nil
 }
 
-func (plainSealer) Open(sealed, associated []byte) ([]byte, error) {
+func (plainSealer) Open(sealed []byte, associated string) ([]byte, error) {
 	text, found := bytes.CutPrefix(sealed, fmt.Appendf(nil, "sealed for %s: ", associated))
 	if !found {
 		return nil, trace.BadParameter("%q was not sealed for %q", sealed, associated)
@@ -185,7 +185,7 @@ func newPeople(t *testing.T) *people {
 }
 
 func (p *people) invite(t *testing.T, user string) types.UserToken {
-	token, err := p.CreateResetPasswordToken(t.Context(), user, UserTokenInvite, 0, "admin")
+	token, err := p.CreateResetPasswordToken(t.Context(), user, login.InviteToken, 0, "admin")
 	require.NoError(t, err)
 	return token
 }
@@ -281,7 +281,7 @@ func TestLoginRefused(t *testing.T) {
 	}{
 		"wrong password":       {change: func(r *login.Request) { r.Password = "correct horse batterz" }, reason: "wrong-password"},
 		"no password":          {change: func(r *login.Request) { r.Password = "" }, reason: "wrong-password"},
-		"more than the most":   {change: func(r *login.Request) { r.Password += strings.Repeat("x", MaxPasswordLength) }, reason: "wrong-password"},
+		"more than the most":   {change: func(r *login.Request) { r.Password += strings.Repeat("x", login.MaxPasswordLength) }, reason: "wrong-password"},
 		"wrong code":           {change: func(r *login.Request) { r.OTP = "000000" }, reason: "wrong-code"},
 		"no code":              {change: func(r *login.Request) { r.OTP = "" }, reason: "code-is-missing"},
 		"unknown user":         {change: func(r *login.Request) { r.User = "mallory" }, reason: "no-such-user"},
@@ -449,7 +449,7 @@ func TestResetEndsALockout(t *testing.T) {
 		_, err := p.Authenticate(t.Context(), loginRequest("alice", "wrong", ""))
 		require.EqualError(t, err, login.WrongCredentials)
 	}
-	token, err := p.CreateResetPasswordToken(t.Context(), "alice", UserTokenReset, time.Hour, "admin")
+	token, err := p.CreateResetPasswordToken(t.Context(), "alice", login.ResetToken, time.Hour, "admin")
 	require.NoError(t, err)
 	require.Equal(t, "https://proxy.example.com:3080/web/reset/"+token.GetName(), token.GetURL())
 	// What was known before is worth nothing from here on.
@@ -546,7 +546,7 @@ func TestUserTokens(t *testing.T) {
 	read, err := p.other.GetResetPasswordToken(ctx, token.GetName())
 	require.NoError(t, err)
 	require.Equal(t, "alice", read.GetUser())
-	require.Equal(t, UserTokenInvite, read.GetSubKind())
+	require.Equal(t, login.InviteToken, read.GetSubKind())
 	require.Equal(t, token.GetName(), read.GetName())
 
 	// The challenge is the same at every call and server.
@@ -610,11 +610,11 @@ func TestUserTokens(t *testing.T) {
 		ttl        time.Duration
 		is         func(error) bool
 	}{
-		"unknown user": {"nobody", UserTokenInvite, 0, trace.IsNotFound},
-		"odd name":     {"a\nb", UserTokenInvite, 0, trace.IsBadParameter},
+		"unknown user": {"nobody", login.InviteToken, 0, trace.IsNotFound},
+		"odd name":     {"a\nb", login.InviteToken, 0, trace.IsBadParameter},
 		"kind":         {"alice", "recovery", 0, trace.IsBadParameter},
-		"too long":     {"alice", UserTokenReset, MaxUserTokenTTL + 1, trace.IsBadParameter},
-		"negative":     {"alice", UserTokenReset, -time.Hour, trace.IsBadParameter},
+		"too long":     {"alice", login.ResetToken, MaxUserTokenTTL + 1, trace.IsBadParameter},
+		"negative":     {"alice", login.ResetToken, -time.Hour, trace.IsBadParameter},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := p.CreateResetPasswordToken(ctx, tc.user, tc.kind, tc.ttl, "admin")

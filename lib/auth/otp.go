@@ -47,11 +47,12 @@ const (
 	qrSize = 256
 )
 
-// Sealer encrypts what only auth servers may read. The associated data is the
-// key of the item that holds it, so that it opens nowhere else.
+// Sealer encrypts what only auth servers may read (see package seal). The
+// associated data is the key of the item that holds it, so that it opens
+// nowhere else.
 type Sealer interface {
-	Seal(plaintext, associated []byte) ([]byte, error)
-	Open(sealed, associated []byte) ([]byte, error)
+	Seal(secret []byte, associatedData string) ([]byte, error)
+	Open(sealed []byte, associatedData string) ([]byte, error)
 }
 
 // storedOTP is the item under /otp/<user>.
@@ -81,7 +82,7 @@ func (c *Credentials) otpOf(ctx context.Context, user string) (*otpDevice, error
 	if err := json.Unmarshal(item.Value, &stored); err != nil {
 		return nil, trace.Wrap(err, "reading the second factor of %q", user)
 	}
-	secret, err := c.sealer.Open(stored.Secret, []byte(key))
+	secret, err := c.sealer.Open(stored.Secret, key)
 	if err != nil {
 		return nil, trace.Wrap(err, "opening the second factor of %q", user)
 	}
@@ -91,7 +92,7 @@ func (c *Credentials) otpOf(ctx context.Context, user string) (*otpDevice, error
 // otpItem is what to store of a new device.
 func (c *Credentials) otpItem(user, name, secret string) (backend.Item, *otpDevice, error) {
 	key := otpPrefix + accountKey(user)
-	sealed, err := c.sealer.Seal([]byte(secret), []byte(key))
+	sealed, err := c.sealer.Seal([]byte(secret), key)
 	if err != nil {
 		return backend.Item{}, nil, trace.Wrap(err)
 	}

@@ -17,17 +17,11 @@ import (
 
 	"github.com/gravitational/trace"
 	"golang.org/x/crypto/argon2"
+
+	"teleport-auditd/lib/auth/login"
 )
 
-const (
-	// MinPasswordLength is how many characters a password has at least.
-	MinPasswordLength = 12
-	// MaxPasswordLength is how many bytes a password has at most. All of them
-	// count.
-	MaxPasswordLength = 256
-
-	passwordsPrefix = "/passwords/"
-)
+const passwordsPrefix = "/passwords/"
 
 // What a new password's hash costs: 32 MiB and some 60 ms of one core. Each
 // hash carries its own parameters, so these may be raised at any time.
@@ -56,12 +50,12 @@ type storedPassword struct {
 // user, a password that is too short, too long, not UTF-8, or the user's name.
 func CheckPassword(user string, password []byte) error {
 	switch {
-	case len(password) > MaxPasswordLength:
-		return trace.BadParameter("the password is longer than %d bytes: choose a shorter one", MaxPasswordLength)
+	case len(password) > login.MaxPasswordLength:
+		return trace.BadParameter("the password is longer than %d bytes: choose a shorter one", login.MaxPasswordLength)
 	case !utf8.Valid(password):
 		return trace.BadParameter("the password is not UTF-8 text: choose another one")
-	case utf8.RuneCount(password) < MinPasswordLength:
-		return trace.BadParameter("the password is too short: choose one of at least %d characters", MinPasswordLength)
+	case utf8.RuneCount(password) < login.MinPasswordLength:
+		return trace.BadParameter("the password is too short: choose one of at least %d characters", login.MinPasswordLength)
 	case strings.EqualFold(string(password), user):
 		return trace.BadParameter("the password is the user name: choose another one")
 	}

@@ -20,15 +20,11 @@ import (
 	apievents "github.com/gravitational/teleport/api/types/events"
 	"github.com/gravitational/trace"
 
+	"teleport-auditd/lib/auth/login"
 	"teleport-auditd/lib/backend"
 )
 
 const (
-	// UserTokenInvite is for a user who is new, and UserTokenReset for one
-	// whose password and second factor no longer count.
-	UserTokenInvite = "invite"
-	UserTokenReset  = "password"
-
 	// DefaultUserTokenTTL is how long a link is good where nothing was said,
 	// and MaxUserTokenTTL the most that can be said.
 	DefaultUserTokenTTL = time.Hour
@@ -72,7 +68,7 @@ func invalidUserToken() error {
 }
 
 // CreateResetPasswordToken makes the link behind which the user chooses a
-// password: UserTokenInvite, or UserTokenReset, which also ends the old
+// password: login.InviteToken, or login.ResetToken, which also ends the old
 // password, the second factor and a lockout at once. It is good once and for
 // ttl, DefaultUserTokenTTL where it is zero, and a link that the user had
 // before is good no longer. The token's name is its secret id.
@@ -82,12 +78,12 @@ func invalidUserToken() error {
 func (c *Credentials) CreateResetPasswordToken(ctx context.Context, name, kind string, ttl time.Duration, createdBy string) (types.UserToken, error) {
 	var path string
 	switch kind {
-	case UserTokenInvite:
-		path = "/web/invite/"
-	case UserTokenReset:
-		path = "/web/reset/"
+	case login.InviteToken:
+		path = login.InvitePath
+	case login.ResetToken:
+		path = login.ResetPath
 	default:
-		return nil, trace.BadParameter("there are no links of the kind %q: use %q or %q", kind, UserTokenInvite, UserTokenReset)
+		return nil, trace.BadParameter("there are no links of the kind %q: use %q or %q", kind, login.InviteToken, login.ResetToken)
 	}
 	if ttl == 0 {
 		ttl = DefaultUserTokenTTL
@@ -125,7 +121,7 @@ func (c *Credentials) CreateResetPasswordToken(ctx context.Context, name, kind s
 	if err := c.deleteUserToken(ctx, name); err != nil {
 		return nil, trace.Wrap(err)
 	}
-	if kind == UserTokenReset {
+	if kind == login.ResetToken {
 		if err := c.deleteLogin(ctx, name); err != nil {
 			return nil, trace.Wrap(err)
 		}
@@ -256,13 +252,13 @@ func (c *Credentials) userTokenSecret(ctx context.Context, token *types.UserToke
 	if err != nil {
 		return "", trace.Wrap(err)
 	}
-	secret, err := c.sealer.Open(item.Value, []byte(key))
+	secret, err := c.sealer.Open(item.Value, key)
 	return string(secret), trace.Wrap(err, "opening the second factor of %q", token.GetUser())
 }
 
 func (c *Credentials) newUserTokenSecret(ctx context.Context, token *types.UserTokenV3, tokenKey string) (string, error) {
 	key, secret := tokenKey+userTokenSecretSuffix, newOTPSecret()
-	sealed, err := c.sealer.Seal([]byte(secret), []byte(key))
+	sealed, err := c.sealer.Seal([]byte(secret), key)
 	if err != nil {
 		return "", trace.Wrap(err)
 	}

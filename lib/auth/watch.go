@@ -48,6 +48,7 @@ func watchedKinds() []watched {
 	}
 }
 
+// authoritiesPrefix is where the store has the authorities.
 const authoritiesPrefix = "/authorities/"
 
 func watchedCollection[T types.Resource](kind string, c collection[T]) watched {

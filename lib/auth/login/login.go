@@ -28,6 +28,23 @@ const (
 	FullMethod = "/" + serviceName + "/" + methodName
 )
 
+const (
+	// MinPasswordLength is how many characters a password has at least.
+	MinPasswordLength = 12
+	// MaxPasswordLength is how many bytes a password has at most. All of them
+	// count.
+	MaxPasswordLength = 256
+
+	// InviteToken and ResetToken are the kinds (SubKind) of a types.UserToken:
+	// for a user who is new, and for one whose password and second factor no
+	// longer count. InvitePath and ResetPath are where a proxy has their pages,
+	// each followed by the token's name.
+	InviteToken = "invite"
+	ResetToken  = "password"
+	InvitePath  = "/web/invite/"
+	ResetPath   = "/web/reset/"
+)
+
 // What a login that failed is told, so that a proxy can tell which it was.
 const (
 	// WrongCredentials is the whole text for all that was typed wrongly.
