@@ -23,13 +23,14 @@ package auth
 
 import (
 	"context"
+	"path/filepath"
 	"time"
 
-	"github.com/gravitational/teleport/api/types"
 	"github.com/gravitational/trace"
 	"github.com/jonboulle/clockwork"
 	"github.com/sirupsen/logrus"
 
+	"teleport-auditd/lib/auth/seal"
 	"teleport-auditd/lib/backend"
 	"teleport-auditd/lib/backend/sqlite"
 )
@@ -52,8 +53,14 @@ const (
 	clockSkew = time.Minute
 )
 
-// clusterNameKey is where the store has the cluster's name.
-const clusterNameKey = "/cluster_name"
+const (
+	// clusterNameKey is where the store has the cluster's name.
+	clusterNameKey = "/cluster_name"
+
+	// caKeyName is the file in Config.DataDir of the key that seals the
+	// authorities' private keys.
+	caKeyName = "ca_key"
+)
 
 // Config says which cluster to open.
 type Config struct {
@@ -63,6 +70,10 @@ type Config struct {
 	// Backend is where the cluster's state is, instead of a store in DataDir.
 	// The Server closes it, also where Open fails.
 	Backend backend.Backend
+	// CAKeyFile has the key that seals the authorities' private keys: ca_key in
+	// DataDir by default. It is made where there is no cluster yet. All auth
+	// servers of a cluster need the same.
+	CAKeyFile string
 	// ClusterName is the name for a cluster that is made, and must be that of
 	// one that is there. Empty opens the one that is there, whatever its name.
 	ClusterName string
@@ -74,11 +85,14 @@ type Config struct {
 	Log logrus.FieldLogger
 }
 
-// CheckAndSetDefaults refuses a Config without DataDir and a ClusterName that
-// cannot stand in a host's name.
+// CheckAndSetDefaults refuses a Config that lacks DataDir where it is needed, and
+// a ClusterName that cannot stand in a host's name.
 func (c *Config) CheckAndSetDefaults() error {
-	if c.DataDir == "" {
+	if c.DataDir == "" && (c.Backend == nil || c.CAKeyFile == "") {
 		return trace.BadParameter("no folder was given for the cluster: set teleport.data_dir")
+	}
+	if c.CAKeyFile == "" {
+		c.CAKeyFile = filepath.Join(c.DataDir, caKeyName)
 	}
 	if c.ClusterName != "" {
 		if err := checkClusterName(c.ClusterName); err != nil {
@@ -94,20 +108,35 @@ func (c *Config) CheckAndSetDefaults() error {
 	return nil
 }
 
+// where names the place of the cluster for errors.
+func (c *Config) where() string {
+	if c.Backend != nil {
+		return "the storage"
+	}
+	return c.DataDir
+}
+
 // Server is an open cluster. Its methods may be called from several goroutines.
 type Server struct {
-	store       backend.Backend
+	store backend.Backend
+	// place names the store in errors.
+	place       string
+	seal        *seal.Key
 	clusterName string
 	clock       clockwork.Clock
 	log         logrus.FieldLogger
 }
 
-// Open opens the cluster in cfg.DataDir. Where there is none and cfg.ClusterName
-// names one, it makes it: a user and a host authority, with Ed25519 keys.
-// Processes that do so at the same moment get the same cluster.
+// Open opens the cluster in cfg.Backend or cfg.DataDir. Where there is none and
+// cfg.ClusterName names one, it makes it: a user and a host authority, each with
+// SSH and TLS keys, and the preset roles. Processes that do so at the same moment
+// get the same cluster.
+// The authorities of a cluster that an earlier version made get what they lack.
 //
 // The error is trace.NotFound where there is no cluster and ClusterName is
-// empty, trace.BadParameter where the cluster has another name, and what
+// empty, or a cluster and no key that opens its authorities,
+// trace.AccessDenied where that is another cluster's key,
+// trace.BadParameter where the cluster has another name, and what
 // sqlite.Open says where the store cannot be used.
 func Open(ctx context.Context, cfg Config) (*Server, error) {
 	if err := cfg.CheckAndSetDefaults(); err != nil {
@@ -116,10 +145,9 @@ func Open(ctx context.Context, cfg Config) (*Server, error) {
 		}
 		return nil, trace.Wrap(err)
 	}
-	store := cfg.Backend
-	if store == nil {
-		var err error
-		store, err = sqlite.Open(ctx, sqlite.Config{
+	s := &Server{store: cfg.Backend, place: cfg.where(), clock: cfg.Clock, log: cfg.Log}
+	if s.store == nil {
+		store, err := sqlite.Open(ctx, sqlite.Config{
 			Dir:       cfg.DataDir,
 			MustExist: cfg.ClusterName == "",
 			Clock:     cfg.Clock,
@@ -130,10 +158,10 @@ func Open(ctx context.Context, cfg Config) (*Server, error) {
 		if err != nil {
 			return nil, trace.Wrap(err)
 		}
+		s.store, s.place = store, filepath.Join(cfg.DataDir, sqlite.FileName)
 	}
-	s := &Server{store: store, clock: cfg.Clock, log: cfg.Log}
 	if err := s.openCluster(ctx, cfg); err != nil {
-		_ = store.Close() // err is what the caller needs
+		_ = s.store.Close() // err is what the caller needs
 		return nil, trace.Wrap(err)
 	}
 	return s, nil
@@ -143,7 +171,7 @@ func (s *Server) openCluster(ctx context.Context, cfg Config) error {
 	err := s.readClusterName(ctx)
 	if trace.IsNotFound(err) {
 		if cfg.ClusterName == "" {
-			return noCluster(cfg.DataDir)
+			return noCluster(cfg.where())
 		}
 		if err := s.createCluster(ctx, cfg); err != nil {
 			return trace.Wrap(err)
@@ -152,21 +180,51 @@ func (s *Server) openCluster(ctx context.Context, cfg Config) error {
 	}
 	if trace.IsNotFound(err) {
 		// Create found a part of a cluster, so it did not make one.
-		return trace.Errorf("the cluster in %s is incomplete, it has authorities and no name: restore %s from a backup", cfg.DataDir, sqlite.FileName)
+		return trace.Errorf("the cluster in %s is incomplete, it has authorities and no name: restore %s from a backup", cfg.where(), s.place)
 	}
 	if err != nil {
 		return trace.Wrap(err)
 	}
 	if cfg.ClusterName != "" && cfg.ClusterName != s.clusterName {
 		return trace.BadParameter("%s holds the cluster %q, and the configuration names it %q: set auth_service.cluster_name to %q, or set another data_dir to start a new cluster with authorities of its own",
-			cfg.DataDir, s.clusterName, cfg.ClusterName, s.clusterName)
+			s.place, s.clusterName, cfg.ClusterName, s.clusterName)
 	}
-	// An authority that is lost is said now, not to the first user.
-	for _, kind := range []types.CertAuthType{types.UserCA, types.HostCA} {
+	if err := s.readSeal(ctx, cfg.CAKeyFile); err != nil {
+		return trace.Wrap(err)
+	}
+	for _, kind := range authorityKinds() {
+		if err := s.completeAuthority(ctx, kind); err != nil {
+			return trace.Wrap(err)
+		}
+		// What cannot sign is said now, not to the first user.
 		if _, err := s.signer(ctx, kind); err != nil {
 			return trace.Wrap(err)
 		}
 	}
+	if cfg.ClusterName == "" {
+		return nil // whoever only looks at the cluster does not bring back a role that was removed
+	}
+	return trace.Wrap(s.EnsurePresets(ctx))
+}
+
+// readSeal reads the key of the authorities. It is made only where nothing was
+// sealed yet: a new one would open nothing.
+func (s *Server) readSeal(ctx context.Context, file string) error {
+	read := seal.ReadOrCreate
+	for _, kind := range authorityKinds() {
+		authority, err := s.sealedAuthority(ctx, kind)
+		if err != nil {
+			return trace.Wrap(err)
+		}
+		if hasSealed(authority) {
+			read = seal.Read
+		}
+	}
+	key, err := read(file)
+	if err != nil {
+		return trace.Wrap(err)
+	}
+	s.seal = key
 	return nil
 }
 
@@ -182,22 +240,31 @@ func (s *Server) readClusterName(ctx context.Context) error {
 // createCluster writes the name and both authorities in one step. Where another
 // process was faster it writes nothing, and its authorities are forgotten.
 func (s *Server) createCluster(ctx context.Context, cfg Config) error {
+	key, err := seal.ReadOrCreate(cfg.CAKeyFile)
+	if err != nil {
+		return trace.Wrap(err)
+	}
+	s.seal = key
 	items := []backend.Item{{Key: clusterNameKey, Value: []byte(cfg.ClusterName)}}
-	for _, kind := range []types.CertAuthType{types.UserCA, types.HostCA} {
-		item, err := newAuthority(kind, cfg.ClusterName)
+	for _, kind := range authorityKinds() {
+		authority, err := newAuthority(kind, cfg.ClusterName, s.clock.Now())
+		if err != nil {
+			return trace.Wrap(err)
+		}
+		item, err := s.encodeAuthority(authority)
 		if err != nil {
 			return trace.Wrap(err)
 		}
 		items = append(items, item)
 	}
-	err := s.store.Create(ctx, items...)
+	err = s.store.Create(ctx, items...)
 	if trace.IsAlreadyExists(err) {
 		return nil
 	}
 	if err != nil {
 		return trace.Wrap(err)
 	}
-	s.log.WithField("cluster", cfg.ClusterName).Infof("Created a new cluster with a user and a host authority in %s.", cfg.DataDir)
+	s.log.WithField("cluster", cfg.ClusterName).Infof("Created a new cluster with a user and a host authority in %s.", s.place)
 	return nil
 }
 

@@ -5,7 +5,6 @@ package auth
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"os"
@@ -203,7 +202,7 @@ func TestLostAuthority(t *testing.T) {
 			require.NoError(t, store.Close())
 			_, err = Open(ctx, Config{DataDir: dir, ClusterName: "example.com", Log: discard()})
 			require.ErrorContains(t, err, tc.want)
-			require.ErrorContains(t, err, "restore "+sqlite.FileName)
+			require.ErrorContains(t, err, "restore "+filepath.Join(dir, sqlite.FileName))
 			if tc.is != nil {
 				require.True(t, tc.is(err), "%v", err)
 			}
@@ -229,12 +228,9 @@ func TestLostAuthority(t *testing.T) {
 
 func TestAuthoritiesAreEd25519InOpenSSHFormat(t *testing.T) {
 	s := open(t, Config{})
-	items, err := s.store.Range(t.Context(), "/authorities/", "", 0)
-	require.NoError(t, err)
-	require.Len(t, items, 2)
-	for _, item := range items {
-		var authority types.CertAuthorityV2
-		require.NoError(t, json.Unmarshal(item.Value, &authority))
+	for _, kind := range []types.CertAuthType{types.UserCA, types.HostCA} {
+		authority, err := s.GetCertAuthority(t.Context(), types.CertAuthID{Type: kind, DomainName: "example.com"}, true)
+		require.NoError(t, err)
 		pairs := authority.GetActiveKeys().SSH
 		require.Len(t, pairs, 1)
 		require.Contains(t, string(pairs[0].PrivateKey), "BEGIN OPENSSH PRIVATE KEY")

@@ -6,19 +6,30 @@ package auth
 
 import (
 	"context"
+	"crypto"
+	"net/netip"
 	"slices"
 	"strings"
 	"time"
 
+	"github.com/gravitational/teleport/api/client/proto"
+	"github.com/gravitational/teleport/api/constants"
 	"github.com/gravitational/teleport/api/types"
 	"github.com/gravitational/trace"
 	"github.com/sirupsen/logrus"
 	"golang.org/x/crypto/ssh"
+
+	"teleport-auditd/lib/tlsca"
 )
 
 const (
+	// HostCertTTL is how long the certificates of GenerateHostCerts are valid.
+	// It is short, as nothing takes a certificate back; hosts ask for the next
+	// one at half of it, and when the host authority changes its phase.
+	HostCertTTL = 24 * time.Hour
+
 	// ExtensionRole is the extension of a host's certificate that says what the
-	// host is: "Node" or "Proxy". Teleport's own certificates have it, but its
+	// host is: "Node", "Proxy" or "Auth". Teleport's own certificates have it, but its
 	// api module does not declare it.
 	ExtensionRole = "x-teleport-role"
 	// ExtensionAuthority is the extension of a host's certificate that names
@@ -34,7 +45,7 @@ type HostCertRequest struct {
 	HostID string
 	// NodeName is the name under which users know the host.
 	NodeName string
-	// Role is types.RoleNode or types.RoleProxy.
+	// Role is types.RoleNode, types.RoleProxy or types.RoleAuth.
 	Role types.SystemRole
 	// Principals are other names and IP addresses that clients connect to, with
 	// neither port nor brackets.
@@ -56,10 +67,8 @@ func (r *HostCertRequest) CheckAndSetDefaults() error {
 	if err := checkHostName("node name", r.NodeName); err != nil {
 		return trace.Wrap(err)
 	}
-	switch r.Role {
-	case types.RoleNode, types.RoleProxy:
-	default:
-		return trace.BadParameter("a host certificate is for the role %q or %q, not for %q", types.RoleNode, types.RoleProxy, r.Role)
+	if err := checkHostRole(r.Role); err != nil {
+		return trace.Wrap(err)
 	}
 	for _, principal := range r.Principals {
 		if err := checkHostName("host principal", principal); err != nil {
@@ -67,6 +76,14 @@ func (r *HostCertRequest) CheckAndSetDefaults() error {
 		}
 	}
 	return checkTTL(r.TTL)
+}
+
+func checkHostRole(role types.SystemRole) error {
+	switch role {
+	case types.RoleNode, types.RoleProxy, types.RoleAuth:
+		return nil
+	}
+	return trace.BadParameter("a host certificate is for the role %q, %q or %q, not for %q", types.RoleNode, types.RoleProxy, types.RoleAuth, cutTo(string(role), 32))
 }
 
 // SignHost signs a certificate with which the host shows itself as req.NodeName
@@ -119,4 +136,204 @@ func (s *Server) hostPrincipals(req HostCertRequest) []string {
 
 func (s *Server) inCluster(name string) string {
 	return name + "." + s.clusterName
+}
+
+// hostCerts is a request for both certificates of a host that was checked.
+type hostCerts struct {
+	ssh    HostCertRequest
+	tlsKey crypto.PublicKey
+	// names are those of the TLS certificate alone.
+	names []string
+}
+
+// GenerateHostCerts signs the SSH and the TLS certificate of a host, valid for
+// HostCertTTL, and returns them with all authorities of hosts that are trusted.
+// A principal that stands for all addresses, such as 0.0.0.0, is replaced by
+// RemoteAddr. Where Rotation is set, the host authority must be in that state.
+//
+// Whoever calls it has decided that the caller may be the host: for another host
+// authgrpc refuses, and a new one has a token.
+//
+// The error is trace.BadParameter for keys, names and roles that are not signed,
+// trace.AccessDenied for a node that is locked, and trace.CompareFailed for
+// another state of rotation.
+func (s *Server) GenerateHostCerts(ctx context.Context, req *proto.HostCertsRequest) (*proto.Certs, error) {
+	checked, err := s.checkHostCerts(req)
+	if err != nil {
+		return nil, trace.Wrap(err)
+	}
+	if req.Rotation != nil {
+		authority, err := s.sealedAuthority(ctx, types.HostCA)
+		if err != nil {
+			return nil, trace.Wrap(err)
+		}
+		if rotation := authority.GetRotation(); !rotation.Matches(*req.Rotation) {
+			return nil, trace.CompareFailed("the host authority is %s, and the host takes it for %s: read it again", rotation.PhaseDescription(), req.Rotation.PhaseDescription())
+		}
+	}
+	if err := s.checkHostLocks(ctx, checked.ssh); err != nil {
+		return nil, trace.Wrap(err)
+	}
+	return s.signHostCerts(ctx, checked)
+}
+
+// checkHostLocks refuses a node that a lock in force shuts out. The auth service
+// and proxies on the same host go on.
+func (s *Server) checkHostLocks(ctx context.Context, req HostCertRequest) error {
+	if req.Role != types.RoleNode {
+		return nil
+	}
+	locks, err := s.GetLocks(ctx, true)
+	if err != nil {
+		return trace.Wrap(err)
+	}
+	for _, lock := range locks {
+		target := lock.Target()
+		rest := target
+		rest.ServerID = ""
+		if target.ServerID != req.HostID || !rest.IsEmpty() {
+			continue
+		}
+		if message := lock.Message(); message != "" {
+			return trace.AccessDenied("the node %q is locked by an administrator: %s", req.NodeName, message)
+		}
+		return trace.AccessDenied("the node %q is locked by an administrator", req.NodeName)
+	}
+	return nil
+}
+
+// checkHostCerts refuses what signHostCerts would, before anything is changed.
+func (s *Server) checkHostCerts(req *proto.HostCertsRequest) (*hostCerts, error) {
+	if req == nil {
+		return nil, trace.BadParameter("there is no request for certificates of a host")
+	}
+	if len(req.SystemRoles) > 0 {
+		return nil, trace.BadParameter("a host certificate has one role, and no list of them: ask once for each")
+	}
+	if len(req.AdditionalPrincipals) > MaxPrincipals || len(req.DNSNames) > MaxPrincipals {
+		return nil, trace.BadParameter("the host %q has %d principals and %d DNS names, and a certificate holds at most %d of each",
+			cutTo(req.NodeName, MaxNameLength), len(req.AdditionalPrincipals), len(req.DNSNames), MaxPrincipals)
+	}
+	sshKey, err := parseSSHKey(req.PublicSSHKey)
+	if err != nil {
+		return nil, trace.Wrap(err)
+	}
+	tlsKey, err := parseTLSKey(req.PublicTLSKey)
+	if err != nil {
+		return nil, trace.Wrap(err)
+	}
+	out := &hostCerts{
+		ssh: HostCertRequest{
+			PublicKey:  sshKey,
+			HostID:     req.HostID,
+			NodeName:   req.NodeName,
+			Role:       req.Role,
+			Principals: principalsWith(req.AdditionalPrincipals, req.RemoteAddr),
+			TTL:        HostCertTTL,
+		},
+		tlsKey: tlsKey,
+		names:  req.DNSNames,
+	}
+	if err := out.ssh.CheckAndSetDefaults(); err != nil {
+		return nil, trace.Wrap(err)
+	}
+	for _, name := range out.names {
+		if err := checkHostName("DNS name", name); err != nil {
+			return nil, trace.Wrap(err)
+		}
+	}
+	// Under these names api/client asks for the auth server: who may have them
+	// can stand in for it.
+	if req.Role != types.RoleAuth {
+		for _, name := range slices.Concat(s.hostPrincipals(out.ssh), out.names) {
+			if isAuthName(name) {
+				return nil, trace.BadParameter("the name %q is the auth server's, and cannot be that of a %s", name, strings.ToLower(string(req.Role)))
+			}
+		}
+	}
+	if count := len(s.hostPrincipals(out.ssh)); count > MaxPrincipals {
+		return nil, trace.BadParameter("the host %q has %d names and addresses, and a certificate holds at most %d", req.NodeName, count, MaxPrincipals)
+	}
+	return out, nil
+}
+
+func isAuthName(name string) bool {
+	name = strings.ToLower(name)
+	return name == constants.APIDomain || strings.HasSuffix(name, "."+constants.APIDomain)
+}
+
+// principalsWith puts the address that the host connects from in the place of
+// those that stand for all addresses.
+func principalsWith(principals []string, remote string) []string {
+	addr := remoteIP(remote)
+	var out []string
+	for _, principal := range principals {
+		if ip, err := netip.ParseAddr(principal); err == nil && ip.IsUnspecified() {
+			if !addr.IsValid() {
+				continue
+			}
+			principal = addr.String()
+		}
+		if !slices.Contains(out, principal) {
+			out = append(out, principal)
+		}
+	}
+	return out
+}
+
+// remoteIP reads an address with or without a port. It is not valid for what is
+// no address, such as that of a pipe.
+func remoteIP(remote string) netip.Addr {
+	if addrPort, err := netip.ParseAddrPort(remote); err == nil {
+		return addrPort.Addr().Unmap().WithZone("")
+	}
+	addr, _ := netip.ParseAddr(remote)
+	return addr.Unmap().WithZone("")
+}
+
+func (s *Server) signHostCerts(ctx context.Context, req *hostCerts) (*proto.Certs, error) {
+	sshCert, err := s.SignHost(ctx, req.ssh)
+	if err != nil {
+		return nil, trace.Wrap(err)
+	}
+	san := slices.Concat(s.hostPrincipals(req.ssh), req.names)
+	if req.ssh.Role == types.RoleAuth {
+		san = s.serverNames(san)
+	}
+	names, addresses := sanNames(san)
+	tlsCert, _, err := s.signTLS(ctx, tlsRequest{
+		kind: types.HostCA,
+		key:  req.tlsKey,
+		subject: tlsca.Identity{
+			Username: s.inCluster(req.ssh.HostID),
+			Groups:   []string{string(req.ssh.Role)},
+			Cluster:  s.clusterName,
+		},
+		names:     names,
+		addresses: addresses,
+		server:    true,
+		ttl:       req.ssh.TTL,
+	})
+	if err != nil {
+		return nil, trace.Wrap(err)
+	}
+	certs := &proto.Certs{SSH: ssh.MarshalAuthorizedKey(sshCert), TLS: encodeCert(tlsCert)}
+	certs.SSHCACerts, certs.TLSCACerts, err = s.hostAuthorities(ctx)
+	return certs, trace.Wrap(err)
+}
+
+// hostAuthorities returns whom to trust as hosts: lines of authorized_keys, and
+// certificates in PEM.
+func (s *Server) hostAuthorities(ctx context.Context) (sshKeys, tlsCerts [][]byte, err error) {
+	authority, err := s.sealedAuthority(ctx, types.HostCA)
+	if err != nil {
+		return nil, nil, trace.Wrap(err)
+	}
+	for _, pair := range authority.GetTrustedSSHKeyPairs() {
+		sshKeys = append(sshKeys, pair.PublicKey)
+	}
+	for _, pair := range authority.GetTrustedTLSKeyPairs() {
+		tlsCerts = append(tlsCerts, pair.Cert)
+	}
+	return sshKeys, tlsCerts, nil
 }

@@ -81,7 +81,7 @@ func checkName(what, name string) error {
 // cut keeps an error about a name of a megabyte short.
 func cut(name string) string {
 	const enough = 32
-	return name[:enough]
+	return cutTo(name, enough)
 }
 
 // checkHostName takes the name or IP address of a host or cluster: letters and

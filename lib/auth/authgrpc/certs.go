@@ -1,0 +1,123 @@
+// Copyright 2026 The teleport-auditd authors. SPDX-License-Identifier: Apache-2.0
+
+// Certificates: who gets which.
+
+package authgrpc
+
+import (
+	"context"
+	"net"
+	"strings"
+
+	"github.com/gravitational/teleport/api/client/proto"
+	"github.com/gravitational/teleport/api/constants"
+	"github.com/gravitational/teleport/api/types"
+	"github.com/gravitational/trace"
+)
+
+// GenerateUserCerts signs the caller's own keys anew, for no longer than the
+// certificate at hand: a stolen one must not live for ever. Admin may have those
+// of any user.
+func (s *authService) GenerateUserCerts(ctx context.Context, req *proto.UserCertsRequest) (*proto.Certs, error) {
+	c := callerOf(ctx)
+	if !c.isAdmin() {
+		if req.Username == "" {
+			req.Username = c.name
+		}
+		if req.Username != c.name {
+			return nil, trace.AccessDenied("%s may get certificates for itself, and not for %q", c, req.Username)
+		}
+		if req.Expires.IsZero() || req.Expires.After(c.expires) {
+			req.Expires = c.expires
+		}
+	}
+	if err := s.checkUserCerts(req); err != nil {
+		return nil, trace.Wrap(err)
+	}
+	return s.cfg.Auth.GenerateUserCerts(ctx, *req)
+}
+
+// checkUserCerts refuses what would make another certificate in Teleport than
+// the one that is signed here.
+func (s *authService) checkUserCerts(req *proto.UserCertsRequest) error {
+	if cluster := req.RouteToCluster; cluster != "" && cluster != s.cfg.Auth.ClusterName() {
+		return trace.NotFound("there is no cluster %q behind this one, which is %q", cluster, s.cfg.Auth.ClusterName())
+	}
+	switch {
+	case len(req.AccessRequests) > 0, len(req.RoleRequests) > 0, req.UseRoleRequests:
+		return trace.NotImplemented("roles cannot be requested for a certificate: it has those of the user")
+	case req.KubernetesCluster != "", req.RouteToDatabase.ServiceName != "", req.RouteToApp.Name != "", req.RouteToWindowsDesktop.WindowsDesktop != "":
+		return trace.NotImplemented("certificates are for SSH and for the auth service, and for no applications, databases, desktops and Kubernetes clusters")
+	case req.Usage != proto.UserCertsRequest_All && req.Usage != proto.UserCertsRequest_SSH:
+		return trace.NotImplemented("certificates for the usage %s are not signed", req.Usage)
+	case req.MFAResponse != nil, req.Purpose != proto.UserCertsRequest_CERT_PURPOSE_UNSPECIFIED:
+		return trace.NotImplemented("there are no certificates for one session: use the one of the login")
+	}
+	return nil
+}
+
+// GenerateHostCerts renews a host's certificate: for the same host id and role
+// as the one at hand.
+func (s *authService) GenerateHostCerts(ctx context.Context, req *proto.HostCertsRequest) (*proto.Certs, error) {
+	c := callerOf(ctx)
+	if err := req.CheckAndSetDefaults(); err != nil {
+		return nil, trace.Wrap(err)
+	}
+	if !c.isAdmin() {
+		if req.HostID != c.hostID || req.Role != c.role {
+			return nil, trace.AccessDenied("%s may get certificates for itself, and not for the %s %q", c, req.Role, req.HostID)
+		}
+		if err := checkHostNames(req.Role, req.NodeName, req.AdditionalPrincipals, req.DNSNames); err != nil {
+			return nil, trace.Wrap(err)
+		}
+	}
+	if len(req.SystemRoles) > 0 {
+		return nil, trace.NotImplemented("a host's certificate has one role: ask for one for each")
+	}
+	if ip, _, err := net.SplitHostPort(remoteAddr(ctx)); err == nil {
+		req.RemoteAddr = ip
+	}
+	return s.cfg.Auth.GenerateHostCerts(ctx, req)
+}
+
+// checkHostNames keeps a host from naming itself as the auth service is named:
+// whoever talked to it would take it for that.
+func checkHostNames(role types.SystemRole, nodeName string, lists ...[]string) error {
+	if role == types.RoleAuth {
+		return nil
+	}
+	names := []string{nodeName}
+	for _, list := range lists {
+		names = append(names, list...)
+	}
+	for _, name := range names {
+		name = strings.ToLower(strings.TrimSuffix(name, "."))
+		if name == constants.APIDomain || strings.HasSuffix(name, "."+constants.APIDomain) {
+			return trace.AccessDenied("only the auth service is called %s", name)
+		}
+	}
+	return nil
+}
+
+type joinService struct {
+	*Server
+	proto.UnimplementedJoinServiceServer
+}
+
+// RegisterUsingToken joins a host with a token. There need be no certificate:
+// the token is the proof.
+func (s *joinService) RegisterUsingToken(ctx context.Context, req *types.RegisterUsingTokenRequest) (*proto.Certs, error) {
+	if err := req.CheckAndSetDefaults(); err != nil {
+		return nil, trace.Wrap(err)
+	}
+	if err := checkHostNames(req.Role, req.NodeName, req.AdditionalPrincipals, req.DNSNames); err != nil {
+		return nil, trace.Wrap(err)
+	}
+	if len(req.EC2IdentityDocument) > 0 || req.IDToken != "" {
+		return nil, trace.NotImplemented("hosts join with the token alone")
+	}
+	if ip, _, err := net.SplitHostPort(remoteAddr(ctx)); err == nil {
+		req.RemoteAddr = ip
+	}
+	return s.cfg.Auth.RegisterUsingToken(ctx, req)
+}

@@ -1,0 +1,240 @@
+// Copyright 2026 The teleport-auditd authors. SPDX-License-Identifier: Apache-2.0
+
+// Joining: a token against the certificates of a new host.
+//
+// A token is for one host. Which it is, the store decides: the first to write
+// itself down under the token's name. An answer that was lost on the way is given
+// again to the same host with the same keys, once for each role of the token.
+
+package auth
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/gravitational/teleport/api/client/proto"
+	"github.com/gravitational/teleport/api/types"
+	apievents "github.com/gravitational/teleport/api/types/events"
+	"github.com/gravitational/trace"
+
+	"teleport-auditd/lib/backend"
+)
+
+// InstanceJoinEvent and its codes are of the event of a host that joined, or
+// tried to.
+const (
+	InstanceJoinEvent       = "instance.join"
+	InstanceJoinCode        = "TJ002I"
+	InstanceJoinFailureCode = "TJ002E"
+)
+
+// tokenUse is by whom a token was used. It is kept for as long as the token is,
+// and longer.
+type tokenUse struct {
+	HostID string `json:"host_id"`
+	// Keys are, for each role that the host has joined with, the hash of its
+	// keys.
+	Keys map[types.SystemRole]string `json:"keys"`
+}
+
+// RegisterUsingToken returns the certificates of a host that joins with a token,
+// as GenerateHostCerts does. The host's address is among its names.
+//
+// The error is trace.AccessDenied, with one line that says why, for a token that
+// does not exist, has expired, is for another role or was used by another host or
+// with other keys, and trace.BadParameter for a request that cannot be granted
+// with any token. All outcomes are in the audit log.
+func (s *Server) RegisterUsingToken(ctx context.Context, req *types.RegisterUsingTokenRequest) (*proto.Certs, error) {
+	if req == nil {
+		return nil, trace.BadParameter("there is no request to join")
+	}
+	certs, expires, err := s.register(ctx, req)
+	event := &apievents.InstanceJoin{
+		Metadata:     apievents.Metadata{Type: InstanceJoinEvent, Code: InstanceJoinCode},
+		Status:       apievents.Status{Success: true},
+		HostID:       cutTo(req.HostID, MaxNameLength),
+		NodeName:     cutTo(req.NodeName, MaxNameLength),
+		Role:         cutTo(string(req.Role), MaxNameLength),
+		Method:       string(types.JoinMethodToken),
+		TokenExpires: expires,
+		ConnectionMetadata: apievents.ConnectionMetadata{
+			RemoteAddr: cutTo(req.RemoteAddr, MaxNameLength),
+		},
+	}
+	if err != nil {
+		event.Code = InstanceJoinFailureCode
+		event.Status = apievents.Status{Error: trace.UserMessage(err)}
+		s.log.WithField("addr", cutTo(req.RemoteAddr, MaxNameLength)).Warnf("A host could not join: %v.", trace.UserMessage(err))
+		s.emit(ctx, event)
+		return nil, trace.Wrap(err)
+	}
+	if err := s.EmitAuditEvent(ctx, event); err != nil {
+		return nil, trace.Wrap(err, "writing the join to the audit log")
+	}
+	return certs, nil
+}
+
+func (s *Server) register(ctx context.Context, req *types.RegisterUsingTokenRequest) (*proto.Certs, time.Time, error) {
+	if len(req.EC2IdentityDocument) > 0 || req.IDToken != "" {
+		return nil, time.Time{}, trace.BadParameter("hosts join with the secret of a token here, and with no other proof: make a token with tctl tokens add")
+	}
+	token, err := s.joinToken(ctx, req)
+	if err != nil {
+		return nil, time.Time{}, trace.Wrap(err)
+	}
+	// Whatever is wrong with the request must not cost the token.
+	checked, err := s.checkJoin(req)
+	if err != nil {
+		return nil, token.Expiry(), trace.Wrap(err)
+	}
+	if err := s.checkHostLocks(ctx, checked.ssh); err != nil {
+		return nil, token.Expiry(), trace.Wrap(err)
+	}
+	if err := s.useToken(ctx, token, req); err != nil {
+		return nil, token.Expiry(), trace.Wrap(err)
+	}
+	certs, err := s.signHostCerts(ctx, checked)
+	return certs, token.Expiry(), trace.Wrap(err)
+}
+
+// joinToken returns a token that may be used for the role now.
+func (s *Server) joinToken(ctx context.Context, req *types.RegisterUsingTokenRequest) (*types.ProvisionTokenV2, error) {
+	const makeOne = "make a new one with tctl tokens add"
+	if req.Token == "" || len(req.Token) > MaxNameLength {
+		return nil, trace.AccessDenied("the token is not one of this cluster: %s", makeOne)
+	}
+	token, err := tokenCollection().get(ctx, s.store, req.Token)
+	if trace.IsNotFound(err) {
+		return nil, trace.AccessDenied("the token is not one of this cluster: %s", makeOne)
+	}
+	if err != nil {
+		return nil, trace.Wrap(err)
+	}
+	if s.isExpired(token) {
+		return nil, trace.AccessDenied("the token expired at %s: %s", token.Expiry().UTC().Format(time.RFC3339), makeOne)
+	}
+	if !token.GetRoles().Include(req.Role) {
+		return nil, trace.AccessDenied("the token is of another type, for the role %s and not for %q: %s", token.GetRoles().String(), cutTo(string(req.Role), 32), makeOne)
+	}
+	return token, nil
+}
+
+func (s *Server) checkJoin(req *types.RegisterUsingTokenRequest) (*hostCerts, error) {
+	// Who joins chooses its id, and it is a name under which users reach hosts.
+	if _, err := uuid.Parse(req.HostID); err != nil || len(req.HostID) != len(uuid.Nil.String()) {
+		return nil, trace.BadParameter("the host id %q is no UUID: take away host_uuid in the host's data_dir, and the next start makes one", cutTo(req.HostID, MaxNameLength))
+	}
+	principals := req.AdditionalPrincipals
+	if addr := remoteIP(req.RemoteAddr); addr.IsValid() {
+		principals = append(principals[:len(principals):len(principals)], addr.String())
+	}
+	return s.checkHostCerts(&proto.HostCertsRequest{
+		HostID:               req.HostID,
+		NodeName:             req.NodeName,
+		Role:                 req.Role,
+		AdditionalPrincipals: principals,
+		DNSNames:             req.DNSNames,
+		PublicTLSKey:         req.PublicTLSKey,
+		PublicSSHKey:         req.PublicSSHKey,
+		RemoteAddr:           req.RemoteAddr,
+	})
+}
+
+// useToken writes down that the host joins with the token in this role, unless
+// another has, or the same with other keys.
+func (s *Server) useToken(ctx context.Context, token *types.ProvisionTokenV2, req *types.RegisterUsingTokenRequest) error {
+	key := tokensUsedPrefix + escapeKey(token.GetName())
+	keys := joinKeys(req)
+	for range maxRaces {
+		use := tokenUse{HostID: req.HostID, Keys: map[types.SystemRole]string{}}
+		item, err := s.store.Get(ctx, key)
+		first := trace.IsNotFound(err)
+		if err != nil && !first {
+			return trace.Wrap(err)
+		}
+		if !first {
+			if use, err = readTokenUse(item); err != nil {
+				return trace.Wrap(err)
+			}
+		}
+		used, again := use.Keys[req.Role]
+		switch {
+		case use.HostID != req.HostID:
+			return trace.AccessDenied("the token was used already, by another host: make a new one with tctl tokens add")
+		case again && used != keys:
+			return trace.AccessDenied("the token was used already, by this host with other keys: make a new one with tctl tokens add")
+		case again:
+			return nil
+		}
+		use.Keys[req.Role] = keys
+		value, err := json.Marshal(use)
+		if err != nil {
+			return trace.Wrap(err)
+		}
+		item = backend.Item{Key: key, Value: value, Expires: useExpiry(token), Revision: item.Revision}
+		if first {
+			err = s.store.Create(ctx, item)
+		} else {
+			_, err = s.store.CompareAndSwap(ctx, item)
+		}
+		if err == nil {
+			return nil
+		}
+		if !trace.IsAlreadyExists(err) && !trace.IsCompareFailed(err) {
+			return trace.Wrap(err)
+		}
+	}
+	return trace.LimitExceeded("too many hosts try the token at once: try again")
+}
+
+func readTokenUse(item backend.Item) (tokenUse, error) {
+	var use tokenUse
+	if err := json.Unmarshal(item.Value, &use); err != nil || use.HostID == "" || use.Keys == nil {
+		// It was used: by whom is not known.
+		return tokenUse{}, trace.AccessDenied("the token was used already, and by whom cannot be read: make a new one with tctl tokens add")
+	}
+	return use, nil
+}
+
+// useExpiry is when the use of a token may be forgotten: after the token.
+func useExpiry(token *types.ProvisionTokenV2) time.Time {
+	if token.Expiry().IsZero() {
+		return time.Time{}
+	}
+	return token.Expiry().Add(2 * expiredTokensKept)
+}
+
+// prolongTokenUse keeps what is known of the use of a token that is to be good
+// for longer, or for ever.
+func (s *Server) prolongTokenUse(ctx context.Context, token *types.ProvisionTokenV2) error {
+	for range maxRaces {
+		item, err := s.store.Get(ctx, tokensUsedPrefix+escapeKey(token.GetName()))
+		if trace.IsNotFound(err) {
+			return nil
+		}
+		if err != nil {
+			return trace.Wrap(err)
+		}
+		item.Expires = useExpiry(token)
+		_, err = s.store.CompareAndSwap(ctx, item)
+		if !trace.IsCompareFailed(err) {
+			return trace.Wrap(err)
+		}
+	}
+	return trace.LimitExceeded("the token is being used by many hosts at once: try again")
+}
+
+// joinKeys is the hash of the keys of a request.
+func joinKeys(req *types.RegisterUsingTokenRequest) string {
+	hash := sha256.New()
+	for _, key := range [][]byte{req.PublicSSHKey, req.PublicTLSKey} {
+		sum := sha256.Sum256(bytes.TrimSpace(key))
+		hash.Write(sum[:])
+	}
+	return hex.EncodeToString(hash.Sum(nil))
+}
