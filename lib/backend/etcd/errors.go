@@ -21,8 +21,7 @@ import (
 // try gets a context of its own, and goes to the next member. try must be safe
 // to call again after it failed in whatever way.
 func (s *Store) retry(ctx context.Context, try func(context.Context) error) error {
-	deadline := time.NewTimer(callTimeout)
-	defer deadline.Stop()
+	start := time.Now()
 	var last error
 	for {
 		tryCtx, cancel := context.WithTimeout(ctx, tryTimeout)
@@ -45,13 +44,14 @@ func (s *Store) retry(ctx context.Context, try func(context.Context) error) erro
 		if last == nil || !timedOut {
 			last = err
 		}
+		if since := time.Since(start); since > callTimeout || since > refusedTimeout && !timedOut {
+			return s.unreachable(last)
+		}
 		s.log.WithError(err).Debugf("Trying again to reach etcd at %s.", s.peers)
 		select {
 		case <-time.After(retryPause):
 		case <-ctx.Done():
 			return trace.Wrap(ctx.Err())
-		case <-deadline.C:
-			return s.unreachable(last)
 		}
 	}
 }

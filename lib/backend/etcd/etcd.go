@@ -49,10 +49,14 @@ const (
 	DefaultPrefix = "/teleport"
 
 	// tryTimeout is how long one member may take to answer before another is
-	// asked. A vote for a new leader takes one or two seconds.
-	tryTimeout = 4 * time.Second
-	// callTimeout is how long a call may take with all its tries.
-	callTimeout = 15 * time.Second
+	// asked.
+	tryTimeout = 3 * time.Second
+	// refusedTimeout is how long a call is tried whose tries fail at once: a
+	// vote for a new leader takes some seconds.
+	refusedTimeout = 10 * time.Second
+	// callTimeout is how long it is tried where no answer comes: a member that
+	// hangs is asked no more after pingPeriod and pingTimeout.
+	callTimeout = 20 * time.Second
 	// retryPause is between two tries.
 	retryPause = 100 * time.Millisecond
 
@@ -97,7 +101,10 @@ func (c *Config) CheckAndSetDefaults() error {
 			peer = "http://" + peer
 		}
 		u, err := url.Parse(peer)
-		if err != nil || u.Host == "" || u.Port() == "" || (u.Scheme != "http" && u.Scheme != "https") || strings.Trim(u.Path, "/") != "" || u.User != nil {
+		if err == nil && u.User != nil {
+			return trace.BadParameter("a URL in storage.peers has a user or a password: etcd knows this server by the certificate in storage.tls_cert_file")
+		}
+		if err != nil || u.Host == "" || u.Port() == "" || (u.Scheme != "http" && u.Scheme != "https") || strings.Trim(u.Path, "/") != "" {
 			return trace.BadParameter("%q in storage.peers is not a URL such as https://etcd1:2379", c.Peers[i])
 		}
 		if i > 0 && secure != (u.Scheme == "https") {
@@ -167,7 +174,7 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 		DialKeepAliveTime:    pingPeriod,
 		DialKeepAliveTimeout: pingTimeout,
 		TLS:                  secure,
-		DialOptions:          []grpc.DialOption{grpc.WithConnectParams(reconnect)},
+		DialOptions:          []grpc.DialOption{grpc.WithConnectParams(reconnect), grpc.WithChainUnaryInterceptor(failFast)},
 		Logger:               zap.NewNop(), // it would write to stderr what our errors say
 		MaxUnaryRetries:      1,            // read and slots.write know better what may be sent again
 	})
@@ -188,6 +195,12 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 		return nil, trace.Wrap(err)
 	}
 	return s, nil
+}
+
+// failFast has a call say why no member can be reached, where etcd's client would
+// wait for one until the time is up.
+func failFast(ctx context.Context, method string, req, reply any, conn *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+	return invoke(ctx, method, req, reply, conn, append(opts, grpc.WaitForReady(false))...)
 }
 
 // Close ends the watchers and the connections to etcd. The Store must not be
