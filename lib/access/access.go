@@ -221,7 +221,7 @@ func (c *Checker) Options(login string, labels map[string]string) Options {
 	sessions := 0
 	for i := range c.roles {
 		r := &c.roles[i]
-		if labels != nil && !(r.allow.hasLogin(login) && r.allow.labels.matches(labels)) {
+		if labels != nil && (!r.allow.hasLogin(login) || !r.allow.labels.matches(labels)) {
 			continue
 		}
 		o.MaxSessionTTL = stricter(o.MaxSessionTTL, r.options.MaxSessionTTL.Value())
@@ -229,8 +229,8 @@ func (c *Checker) Options(login string, labels map[string]string) Options {
 			continue
 		}
 		agent := r.options.ForwardAgent.Value()
-		//nolint:staticcheck // Teleport's newer ssh_port_forwarding is refused by Validate.
-		ports := types.BoolDefaultTrue(r.options.PortForwarding)
+		//lint:ignore SA1019 its successor, ssh_port_forwarding, is refused by Validate
+		ports := types.BoolDefaultTrue(r.options.PortForwarding) //nolint:staticcheck // as above
 		if sessions == 0 {
 			o.ForwardAgent, o.PortForwarding = agent, ports
 		}

@@ -78,8 +78,8 @@ func preset(name, description string, allow types.RoleConditions) types.Role {
 			Options: types.RoleOptions{
 				MaxSessionTTL: types.NewDuration(maxSessionTTL),
 				ForwardAgent:  types.NewBool(true),
-				//nolint:staticcheck // Teleport's newer ssh_port_forwarding is refused by Validate.
-				PortForwarding: types.NewBoolOption(true),
+				//lint:ignore SA1019 its successor, ssh_port_forwarding, is refused by Validate
+				PortForwarding: types.NewBoolOption(true), //nolint:staticcheck // as above
 			},
 			Allow: allow,
 			Deny:  types.RoleConditions{Namespaces: []string{defaults.Namespace}},

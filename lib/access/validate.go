@@ -135,12 +135,10 @@ func checkVersion(version string) error {
 // harmless returns the keys of options whose values say nothing: they ask for
 // what holds anyway.
 func harmless(o *types.RoleOptions) map[string]bool {
-	off := func(b *types.BoolOption) bool { return b != nil && !b.Value }
 	return map[string]bool{
 		"request_access":        o.RequestAccess == types.RequestStrategyOptional,
 		"lock":                  o.Lock == constants.LockingModeBestEffort,
 		"device_trust_mode":     o.DeviceTrustMode == "off",
-		"create_host_user":      off(o.CreateHostUser),
 		"create_host_user_mode": o.CreateHostUserMode == types.CreateHostUserMode_HOST_USER_MODE_OFF,
 		"create_db_user_mode":   o.CreateDatabaseUserMode == types.CreateDatabaseUserMode_DB_USER_MODE_OFF,
 	}
@@ -168,7 +166,7 @@ func unsupported[T any](where string, got, plain *T, known, harmless map[string]
 			}
 			continue
 		}
-		if known[key] || harmless[key] || isEmpty(value.Field(i)) || reflect.DeepEqual(value.Field(i).Interface(), defaults.Field(i).Interface()) {
+		if known[key] || harmless[key] || isEmpty(value.Field(i)) || isOff(value.Field(i)) && defaults.Field(i).IsZero() || reflect.DeepEqual(value.Field(i).Interface(), defaults.Field(i).Interface()) {
 			continue
 		}
 		if key == "ssh_port_forwarding" {
@@ -185,6 +183,12 @@ func isEmpty(v reflect.Value) bool {
 		return v.Len() == 0
 	}
 	return v.IsZero()
+}
+
+// isOff tells whether an option says no.
+func isOff(v reflect.Value) bool {
+	option, ok := v.Interface().(*types.BoolOption)
+	return ok && option != nil && !option.Value
 }
 
 func checkLogins(where string, logins []string, deny bool) error {

@@ -60,7 +60,7 @@ func TestValidateAccepts(t *testing.T) {
 			"desktop_directory_sharing":true,"enhanced_recording":["command","network"],"forward_agent":true,"idp":{"saml":{"enabled":true}},
 			"max_session_ttl":"30h0m0s","pin_source_ip":false,"port_forwarding":true,"record_session":{"default":"best_effort","desktop":true},
 			"ssh_file_copy":true},"allow":{"logins":["{{internal.logins}}"],"node_labels":{"*":"*"}},"deny":{}}`},
-		{"v7", `{"options":{"create_host_user_mode":"off","request_access":"optional","lock":"best_effort","require_session_mfa":false}}`},
+		{"v7", `{"options":{"create_host_user_mode":"off","request_access":"optional","lock":"best_effort","create_host_user":false,"require_session_mfa":false}}`},
 		{"v7", `{"allow":{"logins":["{{external[\"a b\"]}}","x{{external.a-b}}y"],"node_labels":{"a":["","*","x-*","^a|b$","{{external.x}}-*"]}},"deny":{"logins":["*"],"node_labels":{"*":"*"}}}`},
 	} {
 		if _, err := access.Parse(roleJSON("some", test.version, test.spec)); err != nil {
@@ -103,6 +103,7 @@ func TestValidateRefuses(t *testing.T) {
 		{`{"options":{"cert_extensions":[{"name":"a","value":"b","type":"ssh","mode":"extension"}]}}`, "spec.options.cert_extensions"},
 		{`{"options":{"record_session":{"default":"strict"}}}`, "spec.options.record_session"},
 		{`{"options":{"create_host_user_mode":"keep"}}`, "spec.options.create_host_user_mode"},
+		{`{"options":{"create_host_user":true}}`, "spec.options.create_host_user"},
 		{`{"options":{"device_trust_mode":"required"}}`, "spec.options.device_trust_mode"},
 		{`{"options":{"enhanced_recording":["disk"]}}`, "spec.options.enhanced_recording"},
 		{`{"options":{"ssh_port_forwarding":{"remote":{"enabled":false}}}}`, "write port_forwarding"},
