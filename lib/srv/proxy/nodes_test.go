@@ -4,6 +4,7 @@ package proxy
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/gravitational/teleport/api/types"
@@ -97,4 +98,55 @@ func TestFind(t *testing.T) {
 
 	_, err := find(nodes, "example.com", "twin", 22)
 	require.EqualError(t, err, `2 nodes are registered as "twin" port 22; use the UUID of the one that you mean, or its address and port`)
+}
+
+func TestFindByLabels(t *testing.T) {
+	t.Parallel()
+	labelled := func(uuid, name, addr string, labels map[string]string) types.Server {
+		node, err := types.NewServerWithLabels(uuid, types.KindNode, types.ServerSpecV2{Hostname: name, Addr: addr}, labels)
+		require.NoError(t, err)
+		return node
+	}
+	nodes := []types.Server{
+		labelled("uuid-1", "web1", "10.0.0.1:3022", map[string]string{"env": "prod", "tier": "web", "teleport.dev/os": "linux"}),
+		labelled("uuid-2", "web2", "10.0.0.2:3022", map[string]string{"env": "Test", "tier": "web", "query": "a=b"}),
+		labelled("uuid-3", "db", "", map[string]string{"env": "prod", "tier": "db", "empty": ""}),
+	}
+	for _, tt := range []struct {
+		host string
+		port uint32
+		want string
+		err  string
+	}{
+		{host: "tier=db", port: 22, want: "uuid-3"},
+		{host: "tier=db", port: 0, want: "uuid-3"},
+		{host: "tier=db,env=prod", port: 22, want: "uuid-3"},
+		{host: "env=prod,tier=web", port: 22, want: "uuid-1"},
+		{host: "env=prod,tier=web", port: 3022, want: "uuid-1"},
+		{host: "env=test", port: 22, want: "uuid-2"},
+		{host: "ENV=TEST", port: 22, want: "uuid-2"},
+		{host: "teleport.dev/os=linux", port: 22, want: "uuid-1"},
+		{host: "query=a=b", port: 22, want: "uuid-2"},
+		{host: "empty=", port: 22, want: "uuid-3"},
+		{host: "tier=web", port: 22, err: `2 nodes are registered as "tier=web" port 22; use the UUID of the one that you mean, or its address and port`},
+		{host: "tier=db", port: 80, err: `no node is registered as "tier=db" port 80`},
+		{host: "tier=db,env=test", port: 22, err: `no node is registered as "tier=db,env=test" port 22`},
+		{host: "tier=", port: 22, err: `no node is registered as "tier=" port 22`},
+		{host: "none=x", port: 22, err: `no node is registered as "none=x" port 22`},
+		{host: "=", port: 22, err: `"=" is not a list of labels; give them as key=value,key=value`},
+		{host: "env=prod,db", port: 22, err: `"env=prod,db" is not a list of labels; give them as key=value,key=value`},
+		{host: "env=prod,", port: 22, err: `"env=prod," is not a list of labels; give them as key=value,key=value`},
+		{host: "env=\x00", port: 22, err: `no node is registered as "env=\x00" port 22`},
+		{host: strings.Repeat("a=b,", 16) + "a=b", port: 22, err: `a node is found by at most 16 labels, and "` + strings.Repeat("a=b,", 16) + `a=b" has more`},
+	} {
+		t.Run(fmt.Sprintf("%q port %d", tt.host, tt.port), func(t *testing.T) {
+			node, err := find(nodes, "example.com", tt.host, tt.port)
+			if tt.err != "" {
+				require.EqualError(t, err, tt.err)
+				return
+			}
+			require.NoError(t, err)
+			require.Equal(t, tt.want, node.GetName())
+		})
+	}
 }

@@ -238,13 +238,23 @@ func (a *Agent) connect(ctx context.Context) (*link, error) {
 		return nil, trace.Errorf("the proxy's tunnel port %v cannot be reached: %v", addr, err)
 	}
 	stop := context.AfterFunc(ctx, func() { tcp.Close() })
+	var accepted []byte
 	conn, channels, requests, err := ssh.NewClientConn(tcp, addr, &ssh.ClientConfig{
 		Config:        srv.ClientAlgorithms(),
 		ClientVersion: srv.ClientVersion,
 		User:          a.cfg.NodeID,
 		Auth:          []ssh.AuthMethod{ssh.PublicKeys(signer)},
 		HostKeyCallback: func(_ string, _ net.Addr, key ssh.PublicKey) error {
-			return a.checkProxy(ctx, key)
+			// It is called for each exchange of keys. A proxy that was let in
+			// stays the one that it is when its certificate has ended.
+			if accepted != nil && bytes.Equal(accepted, key.Marshal()) {
+				return nil
+			}
+			if err := a.checkProxy(ctx, key); err != nil {
+				return err
+			}
+			accepted = key.Marshal()
+			return nil
 		},
 		HostKeyAlgorithms: []string{ssh.CertAlgoED25519v01},
 	})
