@@ -31,29 +31,10 @@ func (s *authService) GenerateUserCerts(ctx context.Context, req *proto.UserCert
 			req.Expires = c.expires
 		}
 	}
-	if err := s.checkUserCerts(req); err != nil {
-		return nil, trace.Wrap(err)
+	if req.MFAResponse != nil || req.Purpose != proto.UserCertsRequest_CERT_PURPOSE_UNSPECIFIED {
+		return nil, trace.NotImplemented("there are no certificates for one session: use the one of the login")
 	}
 	return s.cfg.Auth.GenerateUserCerts(ctx, *req)
-}
-
-// checkUserCerts refuses what would make another certificate in Teleport than
-// the one that is signed here.
-func (s *authService) checkUserCerts(req *proto.UserCertsRequest) error {
-	if cluster := req.RouteToCluster; cluster != "" && cluster != s.cfg.Auth.ClusterName() {
-		return trace.NotFound("there is no cluster %q behind this one, which is %q", cluster, s.cfg.Auth.ClusterName())
-	}
-	switch {
-	case len(req.AccessRequests) > 0, len(req.RoleRequests) > 0, req.UseRoleRequests:
-		return trace.NotImplemented("roles cannot be requested for a certificate: it has those of the user")
-	case req.KubernetesCluster != "", req.RouteToDatabase.ServiceName != "", req.RouteToApp.Name != "", req.RouteToWindowsDesktop.WindowsDesktop != "":
-		return trace.NotImplemented("certificates are for SSH and for the auth service, and for no applications, databases, desktops and Kubernetes clusters")
-	case req.Usage != proto.UserCertsRequest_All && req.Usage != proto.UserCertsRequest_SSH:
-		return trace.NotImplemented("certificates for the usage %s are not signed", req.Usage)
-	case req.MFAResponse != nil, req.Purpose != proto.UserCertsRequest_CERT_PURPOSE_UNSPECIFIED:
-		return trace.NotImplemented("there are no certificates for one session: use the one of the login")
-	}
-	return nil
 }
 
 // GenerateHostCerts renews a host's certificate: for the same host id and role
