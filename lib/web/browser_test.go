@@ -27,7 +27,6 @@ import (
 	"github.com/chromedp/cdproto/network"
 	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
-	"github.com/chromedp/chromedp/kb"
 	"github.com/gravitational/teleport/api/constants"
 	"github.com/stretchr/testify/require"
 
@@ -115,8 +114,7 @@ func get[T any](t *testing.T, b *browser, action chromedp.Action[T]) T {
 	return value
 }
 
-// fill types into the form and sends it with the return key. The answer is
-// another page.
+// fill types into the form and sends it. The answer is another page.
 func (b *browser) fill(t *testing.T, fields map[string]string) {
 	t.Helper()
 	for id, text := range fields {
@@ -124,7 +122,7 @@ func (b *browser) fill(t *testing.T, fields map[string]string) {
 	}
 	ctx, cancel := context.WithTimeout(b.ctx, patience)
 	defer cancel()
-	_, err := chromedp.RunResponse(ctx, chromedp.SendKeys("#again", kb.Enter))
+	_, err := chromedp.RunResponse(ctx, chromedp.Click(chromedp.CSS("button")))
 	require.NoError(t, err)
 }
 
@@ -172,7 +170,7 @@ func TestInvitePageInABrowser(t *testing.T) {
 	b.picture(t, "invite", 1000)
 	b.picture(t, "invite-phone", 360)
 	// The style was applied, or a policy kept it out.
-	require.Equal(t, "480px", get(t, b, chromedp.Evaluate[string](`getComputedStyle(document.querySelector("main")).maxWidth`)))
+	require.Equal(t, "544px", get(t, b, chromedp.Evaluate[string](`getComputedStyle(document.querySelector("main")).maxWidth`)))
 	// The picture was drawn, too.
 	require.Equal(t, 256, get(t, b, chromedp.Evaluate[int](`document.querySelector("img").naturalWidth`)))
 	// Every field has a label.
@@ -235,7 +233,7 @@ func TestForeignPageInABrowser(t *testing.T) {
 	foreign := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/html")
 		fmt.Fprintf(w, `<!DOCTYPE html><iframe src="%[1]s"></iframe>
-<form method="post" action="%[1]s"><input name="password" value="%[2]s"><input id="again" name="again" value="%[2]s"><button>win</button></form>`, link, goodPassword)
+<form method="post" action="%[1]s"><input name="password" value="%[2]s"><input name="again" value="%[2]s"><button>win</button></form>`, link, goodPassword)
 	}))
 	t.Cleanup(foreign.Close)
 	b.do(t, chromedp.Navigate(foreign.URL))
