@@ -21,8 +21,15 @@ import (
 
 func (p *Process) initAuth(ctx context.Context, listeners *listeners) error {
 	log := p.log.WithField("component", "auth")
+	proxyAddr := func(context.Context) string {
+		if listeners.web == nil {
+			return ""
+		}
+		return p.publicAddr(p.settings.Proxy.PublicAddr, listeners.web.Addr())
+	}
 	server, err := auth.OpenSettings(ctx, p.settings, auth.Config{
 		ClusterName: p.settings.Auth.ClusterName,
+		ProxyAddr:   proxyAddr,
 		Clock:       p.clock,
 		Log:         log,
 	})
@@ -35,16 +42,12 @@ func (p *Process) initAuth(ctx context.Context, listeners *listeners) error {
 		return trace.Wrap(err)
 	}
 	names := append(principalsOf([]net.Listener{listeners.auth}, []string{p.settings.Auth.PublicAddr}), p.settings.NodeName)
-	proxyAddr := ""
-	if listeners.web != nil {
-		proxyAddr = p.publicAddr(p.settings.Proxy.PublicAddr, listeners.web.Addr())
-	}
 	grpc, err := authgrpc.New(authgrpc.Config{
 		Auth:        server,
 		People:      server,
 		Certificate: server.ServerCertificate(names),
 		Version:     version.Version,
-		ProxyAddr:   func(context.Context) string { return proxyAddr },
+		ProxyAddr:   proxyAddr,
 		Clock:       p.clock,
 		Log:         log,
 	})
