@@ -7,13 +7,7 @@ package service
 
 import (
 	"context"
-	"net"
 	"time"
-
-	"github.com/gravitational/teleport/api/types"
-	"github.com/gravitational/trace"
-
-	"teleport-auditd/lib/auth"
 )
 
 const (
@@ -21,22 +15,10 @@ const (
 	announceTTL = 10 * time.Minute
 	// heartbeat leaves several tries before a registration ends.
 	heartbeat = time.Minute
+	// registerTimeout is how long a node waits for its first registration before
+	// it says that it is ready: without the auth service it serves all the same.
+	registerTimeout = 5 * time.Second
 )
-
-// certifiedIdentity is the identity of a role with a certificate of this
-// cluster. It needs the auth role.
-func (p *Process) certifiedIdentity(ctx context.Context, role types.SystemRole, listener net.Listener) (*identity, error) {
-	host, err := newIdentity(p.dataDir.path, role, p.clock)
-	if err != nil {
-		return nil, trace.Wrap(err)
-	}
-	request := auth.HostCertRequest{HostID: p.hostUUID, NodeName: p.settings.NodeName, Role: role}
-	addresses := func() []string { return servedAddresses(listener.Addr()) }
-	if err := host.certify(ctx, p.auth, request, addresses); err != nil {
-		return nil, trace.Wrap(err)
-	}
-	return host, nil
-}
 
 // keepCurrent registers a service that repeats every task at each heartbeat. A
 // task that fails is tried again at the next.
@@ -53,10 +35,17 @@ func (p *Process) keepCurrent(role string, tasks ...func(context.Context) error)
 			case <-ticker.Chan():
 			}
 			for _, task := range tasks {
-				if err := task(ctx); err != nil && ctx.Err() == nil {
+				if err := p.try(ctx, task); err != nil && ctx.Err() == nil {
 					log.Warnf("%s. The next try is in %v.", sentence(err), heartbeat)
 				}
 			}
 		}
 	}})
+}
+
+// try gives a task the time that it may take.
+func (p *Process) try(ctx context.Context, task func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	return task(ctx)
 }

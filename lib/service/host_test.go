@@ -16,15 +16,12 @@ import (
 	"testing"
 	"time"
 
-	"github.com/gravitational/teleport/api/types"
 	"github.com/gravitational/trace"
 	"github.com/jonboulle/clockwork"
 	"github.com/sirupsen/logrus"
 	"github.com/stretchr/testify/require"
-	"golang.org/x/crypto/ssh"
 
 	"teleport-auditd/lib/auditd"
-	"teleport-auditd/lib/auth"
 	"teleport-auditd/lib/config"
 	"teleport-auditd/lib/srv"
 	"teleport-auditd/lib/srv/node"
@@ -129,7 +126,9 @@ func TestListenErrors(t *testing.T) {
 		"192.0.2.1:3022":      "this host does not have the address",
 	} {
 		settings := config.Default()
-		settings.Proxy.ListenAddr = "127.0.0.1:0"
+		for _, other := range []*string{&settings.Auth.ListenAddr, &settings.Proxy.ListenAddr, &settings.Proxy.WebListenAddr, &settings.Proxy.TunnelListenAddr} {
+			*other = "127.0.0.1:0"
+		}
 		settings.SSH.ListenAddr = addr
 		_, err := (&Process{settings: settings}).listen()
 		require.ErrorContains(t, err, "cannot listen on "+addr)
@@ -161,90 +160,6 @@ func TestAddresses(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, "3022", port)
 	require.False(t, net.ParseIP(host).IsUnspecified())
-}
-
-// signerStub signs with a key of its own, or fails.
-type signerStub struct {
-	key      ssh.Signer
-	clock    clockwork.Clock
-	requests []auth.HostCertRequest
-	err      error
-}
-
-func (s *signerStub) SignHost(_ context.Context, req auth.HostCertRequest) (*ssh.Certificate, error) {
-	if s.err != nil {
-		return nil, s.err
-	}
-	s.requests = append(s.requests, req)
-	cert := &ssh.Certificate{
-		Key:             req.PublicKey,
-		CertType:        ssh.HostCert,
-		ValidPrincipals: req.Principals,
-		ValidAfter:      uint64(s.clock.Now().Unix()),
-		ValidBefore:     uint64(s.clock.Now().Add(req.TTL).Unix()),
-		Serial:          uint64(len(s.requests)),
-	}
-	return cert, cert.SignCert(strings.NewReader(strings.Repeat("x", 4096)), s.key)
-}
-
-func TestIdentity(t *testing.T) {
-	ctx := t.Context()
-	clock := clockwork.NewFakeClock()
-	dir := t.TempDir()
-	host, err := newIdentity(dir, types.RoleNode, clock)
-	require.NoError(t, err)
-	info, err := os.Stat(filepath.Join(dir, "host_key_node"))
-	require.NoError(t, err)
-	require.Equal(t, os.FileMode(0o600), info.Mode().Perm())
-
-	// Without an authority the key itself is shown, and the same one next time.
-	require.NoError(t, host.refresh(ctx))
-	require.Len(t, host.Signers(), 1)
-	again, err := newIdentity(dir, types.RoleNode, clock)
-	require.NoError(t, err)
-	require.Equal(t, host.key.PublicKey(), again.key.PublicKey())
-
-	authority, err := newIdentity(dir, types.RoleProxy, clock)
-	require.NoError(t, err)
-	signer := &signerStub{key: authority.key, clock: clock}
-	addresses := []string{"192.0.2.7", "127.0.0.1"}
-	serial := func() uint64 {
-		signers := host.Signers()
-		require.Equal(t, ssh.KeyAlgoED25519, signers[1].PublicKey().Type(), "clients that know the bare key must find it")
-		return signers[0].PublicKey().(*ssh.Certificate).Serial
-	}
-	require.NoError(t, host.certify(ctx, signer, auth.HostCertRequest{HostID: "id", NodeName: "web", Role: types.RoleNode}, func() []string { return addresses }))
-	require.EqualValues(t, 1, serial())
-	require.Equal(t, auth.HostCertRequest{
-		PublicKey: host.key.PublicKey(), HostID: "id", NodeName: "web", Role: types.RoleNode,
-		Principals: []string{"127.0.0.1", "192.0.2.7", "::1", "localhost"}, TTL: hostCertTTL,
-	}, signer.requests[0])
-
-	require.NoError(t, host.refresh(ctx))
-	require.EqualValues(t, 1, serial(), "nothing has changed")
-	clock.Advance(hostCertTTL - renewBefore)
-	signer.err = errors.New("locked")
-	require.ErrorContains(t, host.refresh(ctx), "locked")
-	require.EqualValues(t, 1, serial(), "the old one is still valid")
-	signer.err = nil
-	require.NoError(t, host.refresh(ctx))
-	require.EqualValues(t, 2, serial(), "half of its time is over")
-	addresses = append(addresses, "192.0.2.8")
-	require.NoError(t, host.refresh(ctx))
-	require.EqualValues(t, 3, serial(), "the host has got another address")
-
-	for name, test := range map[string]struct {
-		mode os.FileMode
-		want string
-	}{
-		"open to others": {0o644, "is open to other users (mode 0644)"},
-		"no key":         {0o600, "cannot be used"},
-	} {
-		path := filepath.Join(t.TempDir(), "host_key_node")
-		require.NoError(t, os.WriteFile(path, []byte("x"), test.mode), name)
-		_, err := newIdentity(filepath.Dir(path), types.RoleNode, clock)
-		require.ErrorContains(t, err, test.want)
-	}
 }
 
 func TestChecksOfTheNode(t *testing.T) {

@@ -15,13 +15,13 @@ import (
 	"github.com/gravitational/trace"
 )
 
-type listeners struct{ proxy, node net.Listener }
+type listeners struct{ auth, proxy, tunnel, web, node net.Listener }
 
 func (l *listeners) close() {
 	if l == nil {
 		return
 	}
-	for _, listener := range []net.Listener{l.proxy, l.node} {
+	for _, listener := range []net.Listener{l.auth, l.proxy, l.tunnel, l.web, l.node} {
 		if listener != nil {
 			_ = listener.Close()
 		}
@@ -37,7 +37,10 @@ func (p *Process) listen() (*listeners, error) {
 		addr     string
 		listener *net.Listener
 	}{
+		{p.settings.Auth.Enabled, "auth_service.listen_addr", p.settings.Auth.ListenAddr, &l.auth},
 		{p.settings.Proxy.Enabled, "proxy_service.listen_addr", p.settings.Proxy.ListenAddr, &l.proxy},
+		{p.settings.Proxy.Enabled, "proxy_service.tunnel_listen_addr", p.settings.Proxy.TunnelListenAddr, &l.tunnel},
+		{p.settings.Proxy.Enabled, "proxy_service.web_listen_addr", p.settings.Proxy.WebListenAddr, &l.web},
 		{p.settings.SSH.Enabled, "ssh_service.listen_addr", p.settings.SSH.ListenAddr, &l.node},
 	} {
 		if !role.enabled {
@@ -51,6 +54,14 @@ func (p *Process) listen() (*listeners, error) {
 		*role.listener = listener
 	}
 	return l, nil
+}
+
+// closeListener closes one that a server may have closed already.
+func closeListener(listener net.Listener) error {
+	if err := listener.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
+		return trace.Wrap(err)
+	}
+	return nil
 }
 
 func listenError(key, addr string, err error) error {

@@ -12,16 +12,24 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"sync"
+	"time"
 
+	"github.com/gravitational/teleport/api/client/webclient"
 	"github.com/gravitational/teleport/api/types"
 	"github.com/gravitational/trace"
 	"golang.org/x/crypto/ssh"
 
+	"teleport-auditd/lib/access"
 	"teleport-auditd/lib/auditd"
+	"teleport-auditd/lib/auth/join"
+	"teleport-auditd/lib/events/spool"
 	"teleport-auditd/lib/pam"
 	"teleport-auditd/lib/pam/pamenv"
 	"teleport-auditd/lib/srv"
+	"teleport-auditd/lib/srv/clientaddr"
 	"teleport-auditd/lib/srv/node"
+	"teleport-auditd/lib/srv/tunnel"
 	"teleport-auditd/lib/version"
 )
 
@@ -113,53 +121,16 @@ func closedToUsers(program string) string {
 
 func (p *Process) initNode(ctx context.Context, listener net.Listener) error {
 	log := p.log.WithField("component", "node")
-	var (
-		host *identity
-		cas  srv.CAs
-		err  error
-	)
-	if p.auth != nil {
-		host, err = p.certifiedIdentity(ctx, types.RoleNode, listener)
-		cas = p.auth
-	} else {
-		host, err = newIdentity(p.dataDir.path, types.RoleNode, p.clock)
-	}
-	if err != nil {
-		return trace.Wrap(err)
-	}
-	if p.auth == nil {
-		log.Infof("Without auth_service there is no host certificate: the host key is %s.", ssh.FingerprintSHA256(host.key.PublicKey()))
-	}
-	if path := p.settings.SSH.TrustedUserCAKeys; path != "" {
-		if cas, err = srv.NewCAFile(path); err != nil {
-			return trace.Wrap(err)
-		}
-		log.Infof("Users are trusted whose certificates come from an authority in %s, and no others.", path)
-	}
-	clusterName := p.settings.Auth.ClusterName
-	if p.auth != nil {
-		clusterName = p.auth.ClusterName()
-	}
-	var banner func() string
-	if path := p.settings.SSH.Banner; path != "" {
-		file, err := srv.NewBannerFile(path, p.clock, log)
-		if err != nil {
-			return trace.Wrap(err)
-		}
-		banner = file.Text
-	}
 	environment, err := pamenv.Parse(p.settings.SSH.PAM.Environment)
 	if err != nil {
 		return trace.BadParameter("ssh_service.pam.environment: %v", err)
 	}
-	server, err := node.New(node.Config{
+	cfg := node.Config{
 		Emitter:        p.emitter,
 		Unrecorded:     p.emitter.Tally(),
 		AuditMode:      p.settings.AuditMode,
-		CAs:            cas,
-		HostSigners:    host.Signers,
 		HostUUID:       p.hostUUID,
-		ClusterName:    clusterName,
+		ClusterName:    p.settings.Auth.ClusterName,
 		SessionProgram: p.sessionProgram,
 		UserProgram:    p.userProgram,
 		PAM: node.PAM{
@@ -168,13 +139,14 @@ func (p *Process) initNode(ctx context.Context, listener net.Listener) error {
 			Authenticate: p.settings.SSH.PAM.UseAuth,
 			Environment:  environment,
 		},
+		Hostname:          p.settings.NodeName,
+		Labels:            p.settings.SSH.Labels,
 		RefuseFileCopy:    p.settings.SSH.RefuseFileCopy,
 		RefuseForwarding:  p.settings.SSH.RefuseForwarding,
 		GatewayPorts:      node.GatewayPorts(p.settings.SSH.GatewayPorts),
 		PermitUserEnv:     p.settings.SSH.PermitUserEnv,
 		IdleTimeout:       p.settings.SSH.ClientIdleTimeout,
 		DisconnectExpired: p.settings.SSH.DisconnectExpiredCert,
-		Banner:            banner,
 		KeepDetached:      p.settings.SSH.KeepDetached,
 		MaxSessions:       p.settings.SSH.MaxSessions,
 		MaxStartups:       p.settings.SSH.MaxStartups,
@@ -182,38 +154,232 @@ func (p *Process) initNode(ctx context.Context, listener net.Listener) error {
 		KeepAliveInterval: p.settings.SSH.KeepAliveInterval,
 		Clock:             p.clock,
 		Log:               log,
+	}
+	if path := p.settings.SSH.Banner; path != "" {
+		file, err := srv.NewBannerFile(path, p.clock, log)
+		if err != nil {
+			return trace.Wrap(err)
+		}
+		cfg.Banner = file.Text
+	}
+	if path := p.settings.SSH.TrustedUserCAKeys; path != "" {
+		if cfg.CAs, err = srv.NewCAFile(path); err != nil {
+			return trace.Wrap(err)
+		}
+		log.Infof("Users are trusted whose certificates come from an authority in %s, and no others.", path)
+	}
+	if p.auth != nil || p.settings.Joins() {
+		return trace.Wrap(p.initMemberNode(ctx, listener, cfg))
+	}
+	key, err := join.HostKey(p.dataDir.path, types.RoleNode)
+	if err != nil {
+		return trace.Wrap(err)
+	}
+	log.Infof("Without auth_service there is no host certificate: the host key is %s.", ssh.FingerprintSHA256(key.PublicKey()))
+	signers := []ssh.Signer{key}
+	cfg.HostSigners = func() []ssh.Signer { return signers }
+	server, err := node.New(cfg)
+	if err != nil {
+		return trace.Wrap(err)
+	}
+	p.serveSSH(sshRole{name: "node", ready: NodeSSHReady, server: server, listener: listener})
+	return nil
+}
+
+// initMemberNode makes a node of a cluster: it goes by roles and locks, tells the
+// cluster's audit log, and registers.
+func (p *Process) initMemberNode(ctx context.Context, listener net.Listener, cfg node.Config) error {
+	var (
+		m       *member
+		server  *node.Server
+		decider *access.Decider
+		first   = newFlag()
+	)
+	register := func(ctx context.Context) error {
+		ctx, cancel := context.WithTimeout(ctx, callTimeout)
+		defer cancel()
+		if err := p.announce(ctx, m.client, listener.Addr()); err != nil {
+			return trace.Wrap(err)
+		}
+		first.raise()
+		return nil
+	}
+	// What is called back is called by services, which start when all is made.
+	m, err := p.newMember(ctx, memberConfig{
+		role:        types.RoleNode,
+		listeners:   []net.Listener{listener},
+		publicAddrs: []string{p.settings.SSH.PublicAddr},
+		onLocks: func(_ context.Context, locks []types.Lock) {
+			server.EndWhere(func(identity srv.Identity) string {
+				for _, lock := range locks {
+					if denied := decider.Locked(lock, node.Person(identity)); denied != nil {
+						return denied.Message
+					}
+				}
+				return ""
+			})
+		},
+		onConnected: func(ctx context.Context) {
+			if err := register(ctx); err != nil && ctx.Err() == nil {
+				m.log.Warnf("%s. The next try is in %v.", sentence(err), heartbeat)
+			}
+		},
 	})
 	if err != nil {
 		return trace.Wrap(err)
 	}
-	if p.auth != nil {
-		announce := func(ctx context.Context) error {
-			return trace.Wrap(p.announce(ctx, p.auth, listener.Addr()))
-		}
-		if err := announce(ctx); err != nil {
-			return trace.Wrap(err)
-		}
-		p.keepCurrent("node", host.refresh, announce)
+	decider, err = access.NewDecider(access.DeciderConfig{
+		Source:   m.known,
+		ServerID: p.hostUUID,
+		Labels:   func() map[string]string { return p.settings.SSH.Labels },
+		Clock:    p.clock,
+	})
+	if err != nil {
+		return trace.Wrap(err)
 	}
-	p.serveSSH("node", NodeSSHReady, server, listener)
+	events, err := spool.New(spool.Config{
+		Dir:   filepath.Join(p.dataDir.path, "events_node"),
+		Send:  m.client.EmitAuditEvent,
+		Clock: p.clock,
+		Log:   m.log,
+	})
+	if err != nil {
+		return trace.Wrap(err)
+	}
+	p.register(service{name: "node.events", close: func() error {
+		// What cannot be sent now is sent after the next start.
+		ctx, cancel := context.WithTimeout(context.Background(), eventsCloseTimeout)
+		defer cancel()
+		_ = events.Flush(ctx)
+		return events.Close()
+	}})
+	cfg.HostSigners = m.identity.Signers
+	cfg.ClusterName = m.identity.ClusterName()
+	cfg.Access = func(ctx context.Context, identity srv.Identity) (access.Options, error) {
+		return decider.Decide(ctx, node.Person(identity))
+	}
+	cfg.Events = events.Emit
+	if cfg.CAs == nil {
+		cfg.CAs = m.known
+	}
+	if server, err = node.New(cfg); err != nil {
+		return trace.Wrap(err)
+	}
+	seen := &clientaddr.Seen{}
+	addressed := func(l net.Listener, required bool) (net.Listener, error) {
+		return clientaddr.NewListener(l, clientaddr.ListenerConfig{
+			NodeID: p.hostUUID, HostCAs: m.known.HostCAs, Required: required, Seen: seen, Clock: p.clock, Log: m.log,
+		})
+	}
+	direct, err := addressed(listener, false)
+	if err != nil {
+		return trace.Wrap(err)
+	}
+	m.keepCurrent("node", register)
+	p.serveSSH(sshRole{
+		name: "node", ready: NodeSSHReady, server: server, listener: direct, begin: m.untilKnown,
+		// Without the auth service the node serves all the same.
+		settle: func(ctx context.Context) { first.wait(ctx, p.clock.After(registerTimeout)) },
+	})
+	if p.settings.ProxyServer == "" {
+		return nil
+	}
+	return trace.Wrap(p.initTunnel(m, server, addressed))
+}
+
+// initTunnel has the node dial out to the proxy.
+func (p *Process) initTunnel(m *member, server *node.Server, addressed func(net.Listener, bool) (net.Listener, error)) error {
+	agent, err := tunnel.NewAgent(tunnel.AgentConfig{
+		NodeID:      p.hostUUID,
+		ClusterName: m.identity.ClusterName(),
+		TunnelAddr:  p.tunnelAddr,
+		HostSigners: m.identity.Signers,
+		HostCAs:     m.known.HostCAs,
+		Clock:       p.clock,
+		Log:         m.log,
+	})
+	if err != nil {
+		return trace.Wrap(err)
+	}
+	listener, err := addressed(agent.Listener(), true)
+	if err != nil {
+		return trace.Wrap(err)
+	}
+	p.register(service{
+		name: "node.tunnel",
+		serve: func(ctx context.Context) error {
+			agent.Run(ctx)
+			return nil
+		},
+	})
+	p.register(service{
+		name:  "node.tunneled",
+		serve: func(context.Context) error { return server.Serve(listener) },
+		close: server.Close,
+	})
 	return nil
 }
 
-// registry is where nodes are registered: auth.Server.
+// tunnelAddr asks the proxy where nodes dial in. Whoever answers is not believed:
+// the tunnel asks for the proxy's host certificate.
+func (p *Process) tunnelAddr(ctx context.Context) (string, error) {
+	found, err := webclient.Find(&webclient.Config{Context: ctx, ProxyAddr: p.settings.ProxyServer, Insecure: true, Timeout: callTimeout})
+	if err != nil {
+		return "", trace.ConnectionProblem(err, "the proxy %s does not say where nodes dial in: %s", p.settings.ProxyServer, OneLine(err))
+	}
+	if addr := found.Proxy.SSH.TunnelPublicAddr; addr != "" {
+		return addr, nil
+	}
+	host, _, err := net.SplitHostPort(p.settings.ProxyServer)
+	if err != nil {
+		return "", trace.Wrap(err)
+	}
+	_, port, err := net.SplitHostPort(found.Proxy.SSH.TunnelListenAddr)
+	if err != nil {
+		return "", trace.BadParameter("the proxy %s says that nodes dial in at %q, which is no address", p.settings.ProxyServer, found.Proxy.SSH.TunnelListenAddr)
+	}
+	return net.JoinHostPort(host, port), nil
+}
+
+// registry is where nodes are registered: an api/client.
 type registry interface {
-	UpsertNode(context.Context, types.Server) error
+	UpsertNode(context.Context, types.Server) (*types.KeepAlive, error)
 }
 
 // announce registers the node, or renews its registration, for announceTTL.
 func (p *Process) announce(ctx context.Context, registry registry, listener net.Addr) error {
+	addr := p.settings.SSH.PublicAddr
+	if addr == "" {
+		addr = advertised(listener, p.settings.Proxy.Enabled)
+	}
 	server, err := types.NewServerWithLabels(p.hostUUID, types.KindNode, types.ServerSpecV2{
-		Addr:     advertised(listener, p.settings.Proxy.Enabled),
-		Hostname: p.settings.NodeName,
-		Version:  version.Version,
+		Addr:      addr,
+		Hostname:  p.settings.NodeName,
+		UseTunnel: p.settings.ProxyServer != "",
+		Version:   version.Version,
 	}, p.settings.SSH.Labels)
 	if err != nil {
 		return trace.Wrap(err, "describing the node")
 	}
 	server.SetExpiry(p.clock.Now().Add(announceTTL))
-	return trace.Wrap(registry.UpsertNode(ctx, server), "registering the node")
+	_, err = registry.UpsertNode(ctx, server)
+	return trace.Wrap(err, "registering the node")
+}
+
+// flag is raised once.
+type flag struct {
+	once   sync.Once
+	raised chan struct{}
+}
+
+func newFlag() *flag { return &flag{raised: make(chan struct{})} }
+
+func (f *flag) raise() { f.once.Do(func() { close(f.raised) }) }
+
+func (f *flag) wait(ctx context.Context, timeout <-chan time.Time) {
+	select {
+	case <-f.raised:
+	case <-timeout:
+	case <-ctx.Done():
+	}
 }

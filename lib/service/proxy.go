@@ -2,50 +2,164 @@
 
 package service
 
-// The proxy role: the jump host, with a certificate for this host.
+// The proxy role: the jump host, HTTPS, and the port of the nodes that dial out.
 
 import (
 	"context"
+	"crypto/tls"
+	"errors"
 	"net"
+	"net/http"
 
+	"github.com/gravitational/teleport/api/client/webclient"
 	"github.com/gravitational/teleport/api/types"
 	"github.com/gravitational/trace"
 	"golang.org/x/crypto/ssh"
 
+	"teleport-auditd/lib/auth/join"
 	"teleport-auditd/lib/srv"
+	"teleport-auditd/lib/srv/balancer"
+	"teleport-auditd/lib/srv/clientaddr"
 	"teleport-auditd/lib/srv/proxy"
+	"teleport-auditd/lib/srv/tunnel"
+	"teleport-auditd/lib/web"
+	"teleport-auditd/lib/web/mux"
 )
 
-func (p *Process) initProxy(ctx context.Context, listener net.Listener) error {
-	host, err := p.certifiedIdentity(ctx, types.RoleProxy, listener)
+func (p *Process) initProxy(ctx context.Context, listeners *listeners) error {
+	s := &p.settings.Proxy
+	m, err := p.newMember(ctx, memberConfig{
+		role:        types.RoleProxy,
+		listeners:   []net.Listener{listeners.proxy, listeners.tunnel},
+		publicAddrs: []string{s.PublicAddr, s.SSHPublicAddr, s.TunnelPublicAddr},
+		nodes:       true,
+	})
 	if err != nil {
 		return trace.Wrap(err)
 	}
-	var cas srv.CAs = p.auth
+	var cas srv.CAs = m.known
 	if path := p.settings.SSH.TrustedUserCAKeys; p.settings.SSH.Enabled && path != "" {
 		// Who may log in at the node must be able to get there.
 		file, err := srv.NewCAFile(path)
 		if err != nil {
 			return trace.Wrap(err)
 		}
-		cas = eitherCAs{p.auth, file}
+		cas = eitherCAs{m.known, file}
+	}
+	for _, listener := range []*net.Listener{&listeners.proxy, &listeners.tunnel, &listeners.web} {
+		*listener, err = balancer.NewListener(*listener, balancer.Config{
+			Headers: s.ProxyProtocol,
+			Clock:   p.clock,
+			Log:     p.log.WithField("component", "proxy"),
+		})
+		if err != nil {
+			return trace.Wrap(err)
+		}
+	}
+	tunnels, err := tunnel.NewServer(tunnel.ServerConfig{
+		CAs:            cas,
+		HostSigners:    m.identity.Signers,
+		Emitter:        p.emitter,
+		HostCAs:        m.known.HostCAs,
+		ClusterName:    m.identity.ClusterName(),
+		DialAuth:       join.Dialer(p.authAddrs),
+		MaxStartups:    s.MaxStartups,
+		LoginGraceTime: s.LoginGraceTime,
+		Clock:          p.clock,
+		Log:            p.log.WithField("component", "tunnel"),
+	})
+	if err != nil {
+		return trace.Wrap(err)
+	}
+	p.serveSSH(sshRole{name: "tunnel", ready: ProxyReverseTunnelReady, server: tunnels, listener: listeners.tunnel, begin: m.untilKnown})
+	if err := p.initWeb(m, listeners); err != nil {
+		return trace.Wrap(err)
 	}
 	server, err := proxy.New(proxy.Config{
 		CAs:            cas,
-		HostSigners:    host.Signers,
-		Nodes:          p.auth,
-		ClusterName:    p.auth.ClusterName(),
+		HostSigners:    m.identity.Signers,
+		Nodes:          m.known,
+		Tunnels:        tunnels,
+		Headers:        clientaddr.NewSigner(m.identity.Signers),
+		ClusterName:    m.identity.ClusterName(),
 		Emitter:        p.emitter,
-		MaxStartups:    p.settings.Proxy.MaxStartups,
-		LoginGraceTime: p.settings.Proxy.LoginGraceTime,
+		MaxStartups:    s.MaxStartups,
+		LoginGraceTime: s.LoginGraceTime,
 		Clock:          p.clock,
 		Log:            p.log.WithField("component", "proxy"),
 	})
 	if err != nil {
 		return trace.Wrap(err)
 	}
-	p.keepCurrent("proxy", host.refresh)
-	p.serveSSH("proxy", ProxySSHReady, server, listener)
+	m.keepCurrent("proxy")
+	p.serveSSH(sshRole{name: "proxy", ready: ProxySSHReady, server: server, listener: listeners.proxy, begin: m.untilKnown})
+	return nil
+}
+
+// initWeb makes HTTPS ready to be served.
+func (p *Process) initWeb(m *member, listeners *listeners) error {
+	log := p.log.WithField("component", "web")
+	s := &p.settings.Proxy
+	var files []mux.KeypairFiles
+	for _, pair := range s.KeyPairs {
+		files = append(files, mux.KeypairFiles{Key: pair.KeyFile, Cert: pair.CertFile})
+	}
+	if len(files) == 0 {
+		names := append([]string{p.settings.NodeName}, principalsOf([]net.Listener{listeners.web}, []string{s.PublicAddr})...)
+		own, err := mux.SelfSigned(p.dataDir.path, names, p.clock)
+		if err != nil {
+			return trace.Wrap(err)
+		}
+		files = append(files, own)
+	}
+	keypairs, err := mux.NewKeypairs(files, p.clock, log)
+	if err != nil {
+		return trace.Wrap(err)
+	}
+	p.reload = append(p.reload, keypairs.Reload)
+	settings := webclient.ProxySettings{SSH: webclient.SSHProxySettings{
+		ListenAddr:       listeners.proxy.Addr().String(),
+		TunnelListenAddr: listeners.tunnel.Addr().String(),
+		WebListenAddr:    listeners.web.Addr().String(),
+		PublicAddr:       p.publicAddr(s.PublicAddr, listeners.web.Addr()),
+		SSHPublicAddr:    s.SSHPublicAddr,
+		TunnelPublicAddr: s.TunnelPublicAddr,
+	}}
+	handler, err := web.New(web.Config{
+		Auth:        func() web.AuthClient { return m.client },
+		ClusterName: m.identity.ClusterName(),
+		Proxy:       func() webclient.ProxySettings { return settings },
+		Emitter:     p.emitter,
+		Clock:       p.clock,
+		Log:         log,
+	})
+	if err != nil {
+		return trace.Wrap(err)
+	}
+	listener, err := mux.NewListener(listeners.web, mux.Config{
+		TLS:      &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: keypairs.GetCertificate},
+		DialAuth: join.Dialer(p.authAddrs),
+		Clock:    p.clock,
+		Log:      log,
+	})
+	if err != nil {
+		return trace.Wrap(err)
+	}
+	listeners.web = listener
+	server := web.Server(handler, log)
+	p.register(service{
+		name: "web",
+		serve: func(context.Context) error {
+			log.Infof("HTTPS listens on %s.", listener.Addr())
+			p.BroadcastEvent(Event{Name: ProxyWebReady, Payload: listener.Addr()})
+			if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+				return trace.Wrap(err)
+			}
+			return nil
+		},
+		drain: server.Shutdown,
+		close: func() error { return together(server.Close(), closeListener(listener)) },
+	})
 	return nil
 }
 

@@ -32,7 +32,6 @@ package service
 
 import (
 	"context"
-	"errors"
 	"net"
 	"os"
 	"strings"
@@ -52,13 +51,21 @@ import (
 // What a process does in its life. Events stay: who waits for one that has
 // come already goes on at once.
 const (
-	// AuthReady comes when the certificate authorities are open.
+	// AuthReady comes when the cluster is open.
 	AuthReady = "AuthReady"
+	// AuthTLSReady comes when the auth service takes connections. Its payload is
+	// the net.Addr that it listens on.
+	AuthTLSReady = "AuthTLSReady"
+	// ProxyWebReady comes when the proxy serves HTTPS, and
+	// ProxyReverseTunnelReady when it takes nodes that dial out. Their payloads
+	// are the net.Addr that they listen on.
+	ProxyWebReady           = "ProxyWebReady"
+	ProxyReverseTunnelReady = "ProxyReverseTunnelReady"
 	// ProxySSHReady comes when the proxy takes connections. Its payload is the
 	// net.Addr that it listens on.
 	ProxySSHReady = "ProxySSHReady"
-	// NodeSSHReady comes when the node takes connections and, where there is an
-	// auth role, has registered. Its payload is the net.Addr that it listens on.
+	// NodeSSHReady comes when the node takes connections and has registered, or
+	// has tried to for some seconds. Its payload is the net.Addr that it listens on.
 	NodeSSHReady = "NodeSSHReady"
 	// TeleportReadyEvent comes when every enabled role is ready.
 	TeleportReadyEvent = "TeleportReady"
@@ -69,6 +76,11 @@ const (
 	// Together with auditCloseTimeout it stays below the 10 s that a service
 	// manager's stop may take.
 	closeTimeout = 7 * time.Second
+	// authCloseTimeout is how long calls of others may take to end, and
+	// eventsCloseTimeout how long events may take to be sent: both are parts of
+	// closeTimeout.
+	authCloseTimeout   = time.Second
+	eventsCloseTimeout = time.Second
 	// auditCloseTimeout is how long audit records that still wait may take to
 	// go out.
 	auditCloseTimeout = 2 * time.Second
@@ -129,13 +141,18 @@ type Process struct {
 	emitter *auditd.Queue
 	dataDir *dataDir
 	pidFile *pidFile
-	// auth is nil without the auth role.
-	auth     *auth.Server
-	hostUUID string
+	// auth is nil without the auth role. The other roles only take their
+	// certificates from it, and reach it as they would anywhere, at authAddrs.
+	auth      *auth.Server
+	authAddrs []string
+	hostUUID  string
+	// reload is what SIGHUP asks for beside the log.
+	reload []func() error
 }
 
-// New opens all that the enabled roles need, and starts nothing yet. Every
-// error is one line that an operator can act on.
+// New opens all that the enabled roles need, and starts nothing yet. A host that
+// joins waits in it for an auth server to answer, until ctx ends. Every error is
+// one line that an operator can act on.
 func New(ctx context.Context, cfg Config) (_ *Process, err error) {
 	if err := cfg.CheckAndSetDefaults(); err != nil {
 		return nil, trace.Wrap(err)
@@ -197,18 +214,22 @@ func New(ctx context.Context, cfg Config) (_ *Process, err error) {
 }
 
 func (p *Process) initRoles(ctx context.Context, listeners *listeners) error {
+	p.authAddrs = p.settings.AuthServers
+	if p.settings.ProxyServer != "" {
+		p.authAddrs = []string{p.settings.ProxyServer}
+	}
 	var ready []string
 	if p.settings.Auth.Enabled {
-		if err := p.initAuth(ctx); err != nil {
+		if err := p.initAuth(ctx, listeners); err != nil {
 			return trace.Wrap(err)
 		}
-		ready = append(ready, AuthReady)
+		ready = append(ready, AuthTLSReady)
 	}
 	if p.settings.Proxy.Enabled {
-		if err := p.initProxy(ctx, listeners.proxy); err != nil {
+		if err := p.initProxy(ctx, listeners); err != nil {
 			return trace.Wrap(err)
 		}
-		ready = append(ready, ProxySSHReady)
+		ready = append(ready, ProxyReverseTunnelReady, ProxyWebReady, ProxySSHReady)
 	}
 	if p.settings.SSH.Enabled {
 		if err := p.initNode(ctx, listeners.node); err != nil {
@@ -302,24 +323,40 @@ type sshServer interface {
 	Close() error
 }
 
+// sshRole is an SSH server as a service.
+type sshRole struct {
+	name, ready string
+	server      sshServer
+	listener    net.Listener
+	// begin waits until there is something to serve by, and returns false where
+	// ctx has ended. Nil has nothing to wait for.
+	begin func(ctx context.Context) bool
+	// settle waits, while it serves already, until it may be called ready.
+	settle func(ctx context.Context)
+}
+
 // serveSSH registers an SSH server, with the event that it is ready.
-func (p *Process) serveSSH(name, ready string, server sshServer, listener net.Listener) {
+func (p *Process) serveSSH(role sshRole) {
 	p.register(service{
-		name: name,
-		serve: func(context.Context) error {
-			p.log.WithField("component", name).Infof("The %s listens on %s.", name, listener.Addr())
-			p.BroadcastEvent(Event{Name: ready, Payload: listener.Addr()})
-			return server.Serve(listener)
-		},
-		drain: server.Shutdown,
-		close: func() error {
-			err := server.Close()
-			// Serve has closed its listener, if it was ever called.
-			if closeErr := listener.Close(); closeErr != nil && !errors.Is(closeErr, net.ErrClosed) {
-				err = together(err, closeErr)
+		name: role.name,
+		serve: func(ctx context.Context) error {
+			if role.begin != nil && !role.begin(ctx) {
+				return nil
 			}
-			return err
+			p.log.WithField("component", role.name).Infof("The %s listens on %s.", role.name, role.listener.Addr())
+			go func() {
+				if role.settle != nil {
+					role.settle(ctx)
+				}
+				if ctx.Err() == nil {
+					p.BroadcastEvent(Event{Name: role.ready, Payload: role.listener.Addr()})
+				}
+			}()
+			return role.server.Serve(role.listener)
 		},
+		drain: role.server.Shutdown,
+		// Serve has closed its listener, if it was ever called.
+		close: func() error { return together(role.server.Close(), closeListener(role.listener)) },
 	})
 }
 

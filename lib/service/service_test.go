@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/gravitational/teleport/api/types"
 	"github.com/gravitational/trace"
 	"github.com/sirupsen/logrus"
 	"github.com/stretchr/testify/require"
@@ -15,6 +16,7 @@ import (
 
 	"teleport-auditd/lib/auditd/auditdtest"
 	"teleport-auditd/lib/auth"
+	"teleport-auditd/lib/auth/join"
 	"teleport-auditd/lib/config"
 )
 
@@ -24,8 +26,11 @@ func settings(t *testing.T) *config.Config {
 	cfg.NodeName = "web-1"
 	cfg.DataDir = filepath.Join(t.TempDir(), "data")
 	cfg.PIDFile = filepath.Join(t.TempDir(), "pid")
-	cfg.Proxy.ListenAddr = "127.0.0.1:0"
-	cfg.SSH.ListenAddr = "127.0.0.1:0"
+	for _, addr := range []*string{
+		&cfg.Auth.ListenAddr, &cfg.Proxy.ListenAddr, &cfg.Proxy.WebListenAddr, &cfg.Proxy.TunnelListenAddr, &cfg.SSH.ListenAddr,
+	} {
+		*addr = "127.0.0.1:0"
+	}
 	cfg.SSH.Labels = map[string]string{"env": "test"}
 	require.NoError(t, cfg.CheckAndSetDefaults())
 	return cfg
@@ -124,7 +129,7 @@ func TestNodeAlone(t *testing.T) {
 	_, err := New(ctx, service)
 	require.ErrorContains(t, err, cfg.SSH.TrustedUserCAKeys, "a file that is not there")
 
-	authority, err := hostKey(filepath.Join(t.TempDir(), "ca"))
+	authority, err := join.HostKey(t.TempDir(), types.RoleNode)
 	require.NoError(t, err)
 	require.NoError(t, os.WriteFile(cfg.SSH.TrustedUserCAKeys, ssh.MarshalAuthorizedKey(authority.PublicKey()), 0o600))
 	service.Emitter = &auditdtest.Recorder{}

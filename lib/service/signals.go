@@ -26,17 +26,56 @@ func Signals() []os.Signal {
 //   - SIGTERM, SIGINT and the end of ctx end the sessions in order, within
 //     10 s. Another SIGTERM or SIGINT then ends Run at once.
 //   - SIGQUIT stops listening, waits for the sessions, and ends.
-//   - SIGHUP opens the log file again.
+//   - SIGHUP opens the log file again, and reads the certificates of HTTPS again.
 //
 // The error is New's, that of a service that has failed, or says what could not
 // be ended in order.
 func Run(ctx context.Context, cfg Config, signals <-chan os.Signal) error {
-	p, err := New(ctx, cfg)
-	if err != nil {
+	if err := cfg.CheckAndSetDefaults(); err != nil {
 		return trace.Wrap(err)
 	}
-	p.Start()
-	return trace.Wrap(p.follow(ctx, signals))
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	type outcome struct {
+		p   *Process
+		err error
+	}
+	// A host that joins may wait long for an auth server.
+	made := make(chan outcome, 1)
+	go func() {
+		p, err := New(ctx, cfg)
+		made <- outcome{p, err}
+	}()
+	ending := false
+	for {
+		select {
+		case sig := <-signals:
+			switch {
+			case sig == syscall.SIGHUP:
+				if err := cfg.ReopenLog(); err != nil {
+					cfg.Log.Errorf("%s.", sentence(err))
+				}
+			case sig == syscall.SIGPIPE:
+			case ending:
+				return trace.Errorf("ended at once by a second signal, before teleport had started")
+			default:
+				cfg.Log.Infof("Ending before everything has started: got %v.", sig)
+				ending = true
+				cancel()
+			}
+		case got := <-made:
+			switch {
+			case ending && got.err != nil:
+				return nil // whatever it was that could not be started any more
+			case ending:
+				return trace.Wrap(got.p.Close())
+			case got.err != nil:
+				return trace.Wrap(got.err)
+			}
+			got.p.Start()
+			return trace.Wrap(got.p.follow(ctx, signals))
+		}
+	}
 }
 
 func (p *Process) follow(ctx context.Context, signals <-chan os.Signal) error {
@@ -65,6 +104,11 @@ func (p *Process) follow(ctx context.Context, signals <-chan os.Signal) error {
 					p.log.Errorf("%s.", sentence(err))
 				} else {
 					p.log.Info("Opened the log again.")
+				}
+				for _, reload := range p.reload {
+					if err := reload(); err != nil {
+						p.log.Errorf("%s.", sentence(err))
+					}
 				}
 			case syscall.SIGQUIT:
 				if ending || draining {
