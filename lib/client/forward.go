@@ -369,3 +369,19 @@ func (f Forward) Describe() string {
 	}
 	return fmt.Sprintf("%s%d:%s", bind, f.Port, f.Target())
 }
+
+// Pipe joins a stream with a program's input and output, until the stream has
+// ended. The end of the input is handed on.
+func Pipe(stream net.Conn, stdin io.Reader, stdout io.Writer) error {
+	defer stream.Close()
+	go func() {
+		_, err := io.Copy(stream, stdin)
+		if half, ok := stream.(interface{ CloseWrite() error }); ok && err == nil {
+			_ = half.CloseWrite()
+			return
+		}
+		_ = stream.Close()
+	}()
+	_, err := io.Copy(stdout, stream)
+	return trace.Wrap(err, "the connection to the node ended")
+}
