@@ -112,6 +112,14 @@ type hostPort struct {
 	Port uint32
 }
 
+// opened is a connection that is forwarded: RFC 4254, section 7.2.
+type opened struct {
+	Host     string
+	Port     uint32
+	FromHost string
+	FromPort uint32
+}
+
 // globalRequests serves -R.
 func (n *node) globalRequests(requests <-chan *ssh.Request) {
 	for request := range requests {
@@ -137,7 +145,7 @@ func (n *node) globalRequests(requests <-chan *ssh.Request) {
 				if err != nil {
 					return
 				}
-				channel, requests, err := n.conn.OpenChannel("forwarded-tcpip", ssh.Marshal(struct{ Bound, From hostPort }{hostPort{bind.Host, port}, hostPort{"127.0.0.1", 1}}))
+				channel, requests, err := n.conn.OpenChannel("forwarded-tcpip", ssh.Marshal(opened{bind.Host, port, "127.0.0.1", 1}))
 				if err != nil {
 					_ = conn.Close()
 					continue
@@ -164,12 +172,12 @@ func join(conn net.Conn, channel ssh.Channel) {
 }
 
 func (n *node) direct(channel ssh.NewChannel) {
-	var to struct{ To, From hostPort }
+	var to opened
 	if err := ssh.Unmarshal(channel.ExtraData(), &to); err != nil {
 		_ = channel.Reject(ssh.Prohibited, "malformed")
 		return
 	}
-	conn, err := net.Dial("tcp", net.JoinHostPort(to.To.Host, strconv.Itoa(int(to.To.Port))))
+	conn, err := net.Dial("tcp", net.JoinHostPort(to.Host, strconv.Itoa(int(to.Port))))
 	if err != nil {
 		_ = channel.Reject(ssh.ConnectionFailed, "connection refused")
 		return
@@ -207,14 +215,14 @@ func (n *node) session(newChannel ssh.NewChannel) {
 		switch request.Type {
 		case "pty-req":
 			var pty struct {
-				Term string
-				Size size
-				Mode string
+				Term                         string
+				Columns, Rows, Width, Height uint32
+				Modes                        string
 			}
 			if ok = ssh.Unmarshal(request.Payload, &pty) == nil; ok {
 				master, err = os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
 				ok = err == nil && unix.IoctlSetPointerInt(int(master.Fd()), unix.TIOCSPTLCK, 0) == nil &&
-					unix.IoctlSetWinsize(int(master.Fd()), unix.TIOCSWINSZ, pty.Size.winsize()) == nil
+					unix.IoctlSetWinsize(int(master.Fd()), unix.TIOCSWINSZ, size{pty.Columns, pty.Rows, pty.Width, pty.Height}.winsize()) == nil
 				env = append(env, "TERM="+pty.Term)
 			}
 		case "window-change":
@@ -255,6 +263,7 @@ func (n *node) session(newChannel ssh.NewChannel) {
 					if err == nil {
 						_ = server.Serve()
 					}
+					_, _ = channel.SendRequest("exit-status", false, ssh.Marshal(struct{ Status uint32 }{0}))
 					_ = channel.Close()
 				})
 			}
