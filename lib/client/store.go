@@ -294,40 +294,47 @@ func (s *Store) saveProfile(p *profile.Profile) error {
 }
 
 // trust writes the host authorities of a cluster into known_hosts, in place of
-// those that stood there for it; nil takes them away.
+// those that stood there for it or for the proxy; nil takes them away. The names
+// of other proxies of the cluster stay.
 func (s *Store) trust(proxy, cluster string, authorities []ssh.PublicKey) error {
 	path := keypaths.KnownHostsPath(s.dir)
 	text, err := os.ReadFile(path)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return trace.ConvertSystemError(err)
 	}
-	names := strings.Join(authorityNames(proxy, cluster), ",")
-	prefix := "@" + markerAuthority + " " + names + " "
+	names := []string{proxy}
 	var lines []string
 	for line := range strings.Lines(string(text)) {
-		if !isAuthorityOf(line, cluster) {
+		switch named := authorityNames(line); {
+		case slices.Contains(named, cluster):
+			names = append(names, named...)
+		case len(named) > 0 && named[0] == proxy:
+			// The proxy was another cluster's.
+		default:
 			lines = append(lines, strings.TrimRight(line, "\n")+"\n")
 		}
 	}
+	// Whom the authority may sign for: the proxies, the cluster, and all in it.
+	var unique []string
+	for _, name := range append(names, cluster, "*."+cluster) {
+		if !slices.Contains(unique, name) {
+			unique = append(unique, name)
+		}
+	}
 	for _, key := range authorities {
-		lines = append(lines, prefix+string(ssh.MarshalAuthorizedKey(key)))
+		lines = append(lines, "@"+markerAuthority+" "+strings.Join(unique, ",")+" "+string(ssh.MarshalAuthorizedKey(key)))
 	}
 	return writeFile(path, []byte(strings.Join(lines, "")))
 }
 
-// authorityNames are whom the cluster's authority may sign for: the proxy, the
-// cluster, and all in it.
-func authorityNames(proxy, cluster string) []string {
-	names := []string{cluster, "*." + cluster}
-	if proxy != cluster {
-		names = append([]string{proxy}, names...)
-	}
-	return names
-}
-
-func isAuthorityOf(line, cluster string) bool {
+// authorityNames are whom a line of known_hosts lets an authority sign for; nil
+// for any other line.
+func authorityNames(line string) []string {
 	fields := strings.Fields(line)
-	return len(fields) > 2 && fields[0] == "@"+markerAuthority && slices.Contains(strings.Split(fields[1], ","), cluster)
+	if len(fields) < 3 || fields[0] != "@"+markerAuthority {
+		return nil
+	}
+	return strings.Split(fields[1], ",")
 }
 
 // Remove forgets a login: its keys, its certificates, and whom it made trusted.
