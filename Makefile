@@ -35,7 +35,7 @@ GITREF  := $(or $(shell git -c safe.directory='*' describe --tags --always --dir
 LDFLAGS := -s -w -X teleport-auditd/lib/version.Gitref=$(GITREF)
 export GOFLAGS := $(strip $(filter-out -buildvcs=%,$(GOFLAGS)) -buildvcs=false)
 
-PROGRAMS := teleport tctl teleport-session teleport-user
+PROGRAMS := teleport tctl tsh teleport-session teleport-user
 LINT     := $(GO) tool -modfile=tool/lint/go.mod
 
 .PHONY: build deps install demo test test-long bench lint clean

@@ -1,0 +1,293 @@
+// Copyright 2026 The teleport-auditd authors. SPDX-License-Identifier: Apache-2.0
+
+// SSH connections: to the proxy, and through it to nodes.
+
+package client
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/gravitational/trace"
+	"github.com/jonboulle/clockwork"
+	"golang.org/x/crypto/ssh"
+
+	"teleport-auditd/lib/version"
+)
+
+const (
+	// dialTimeout is how long a proxy or a node may take to be connected and to
+	// let the user in.
+	dialTimeout = 30 * time.Second
+	// aliveInterval is how often a node is asked whether it is there, and
+	// aliveMissed how many answers may be missing in a row.
+	aliveInterval = 15 * time.Second
+	aliveMissed   = 4
+)
+
+// DialConfig is what Dial needs.
+type DialConfig struct {
+	// Profile is a login that is valid.
+	Profile *Profile
+	// Login is the login that the user means to have at the node. It is used at
+	// the proxy as well, where the certificate has it.
+	Login string
+	// Clock says whether hosts' certificates are valid.
+	Clock clockwork.Clock
+	// Banner is where nodes' greetings go; nil drops them.
+	Banner io.Writer
+}
+
+// CheckAndSetDefaults fills in what was left out, and says what must not be.
+func (c *DialConfig) CheckAndSetDefaults() error {
+	if c.Profile == nil {
+		return trace.BadParameter("client.DialConfig has no Profile")
+	}
+	if c.Clock == nil {
+		c.Clock = clockwork.NewRealClock()
+	}
+	if c.Banner == nil {
+		c.Banner = io.Discard
+	}
+	return nil
+}
+
+// Conn is a connection to a proxy, over which nodes are reached.
+type Conn struct {
+	cfg         DialConfig
+	signer      ssh.Signer
+	authorities []ssh.PublicKey
+	proxy       *ssh.Client
+}
+
+// Dial connects to the proxy of a login and checks that it is the cluster's.
+// Close it after use.
+func Dial(ctx context.Context, cfg DialConfig) (*Conn, error) {
+	if err := cfg.CheckAndSetDefaults(); err != nil {
+		return nil, trace.Wrap(err)
+	}
+	c := &Conn{cfg: cfg}
+	var err error
+	if c.signer, err = cfg.Profile.Signer(); err != nil {
+		return nil, trace.Wrap(err)
+	}
+	if c.authorities, err = cfg.Profile.HostCAs(); err != nil {
+		return nil, trace.Wrap(err)
+	}
+	host, port, err := cfg.Profile.SSHProxyHostPort()
+	if err != nil {
+		return nil, trace.Wrap(err)
+	}
+	addr := net.JoinHostPort(host, strconv.Itoa(port))
+	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+	defer cancel()
+	netConn, err := (&net.Dialer{}).DialContext(ctx, "tcp", addr)
+	if err != nil {
+		return nil, trace.ConnectionProblem(nil, "cannot reach the proxy %s: %s", addr, dialReason(ctx, err))
+	}
+	c.proxy, err = c.handshake(ctx, netConn, host, cfg.Profile.proxyLogin(cfg.Login), io.Discard)
+	if err != nil {
+		return nil, trace.Wrap(err, "the proxy %s", addr)
+	}
+	return c, nil
+}
+
+// Close closes the connection and those to nodes over it.
+func (c *Conn) Close() error { return trace.Wrap(c.proxy.Close()) }
+
+// NodeAddr is which node, and as whom.
+type NodeAddr struct {
+	// Login is the system user.
+	Login string
+	// Host is the node's name, its UUID, either with the cluster's name after a
+	// dot, or its address.
+	Host string
+	// Port is the one that the node registered. Zero is whichever it is.
+	Port int
+}
+
+func (a NodeAddr) hostPort() string { return net.JoinHostPort(a.Host, strconv.Itoa(a.Port)) }
+
+// ParseLoginHost reads [login@]host. The last @ separates, since names of people
+// may have one.
+func ParseLoginHost(text string) (login, host string) {
+	if i := strings.LastIndex(text, "@"); i >= 0 {
+		return text[:i], text[i+1:]
+	}
+	return "", text
+}
+
+// OpenStream opens the bytes to a node: what its SSH server and an SSH client
+// say to each other. The error is the proxy's where it refuses.
+func (c *Conn) OpenStream(ctx context.Context, addr NodeAddr) (net.Conn, error) {
+	conn, err := c.proxy.DialContext(ctx, "tcp", addr.hostPort())
+	var refused *ssh.OpenChannelError
+	if errors.As(err, &refused) {
+		return nil, trace.ConnectionProblem(nil, "the proxy does not connect to %q: %s", addr.Host, Clean(refused.Message))
+	}
+	if err != nil {
+		return nil, trace.ConnectionProblem(nil, "cannot reach %q: %s", addr.Host, dialReason(ctx, err))
+	}
+	return conn, nil
+}
+
+// DialNode logs in at a node, and checks that it is the node that was meant.
+// Close the client after use. It is closed when the node has been silent for
+// about a minute.
+func (c *Conn) DialNode(ctx context.Context, addr NodeAddr) (*ssh.Client, error) {
+	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+	defer cancel()
+	stream, err := c.OpenStream(ctx, addr)
+	if err != nil {
+		return nil, trace.Wrap(err)
+	}
+	client, err := c.handshake(ctx, stream, addr.Host, addr.Login, c.cfg.Banner)
+	if err != nil {
+		return nil, trace.Wrap(err, "node %q", Clean(addr.Host))
+	}
+	go stayAlive(client, c.cfg.Clock)
+	return client, nil
+}
+
+// handshake is SSH over conn, with a host that has to show a certificate for
+// host. It closes conn where it fails.
+func (c *Conn) handshake(ctx context.Context, conn net.Conn, host, login string, banner io.Writer) (*ssh.Client, error) {
+	// A channel of SSH has no deadlines: closing it ends what waits for it.
+	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
+	defer stop()
+	refused := ""
+	config := &ssh.ClientConfig{
+		User:              login,
+		Auth:              []ssh.AuthMethod{ssh.PublicKeys(c.signer)},
+		HostKeyAlgorithms: certificateAlgorithms(),
+		ClientVersion:     "SSH-2.0-tsh_" + version.Version,
+		HostKeyCallback: func(_ string, remote net.Addr, key ssh.PublicKey) error {
+			err := c.checkHostKey(host, remote, key)
+			if err != nil {
+				refused = err.Error()
+			}
+			return err
+		},
+		BannerCallback: func(message string) error {
+			_, _ = io.WriteString(banner, CleanLines(message))
+			return nil
+		},
+	}
+	sshConn, channels, requests, err := ssh.NewClientConn(conn, host, config)
+	if err == nil && !stop() {
+		err = ctx.Err()
+	}
+	if err == nil {
+		return ssh.NewClient(sshConn, channels, requests), nil
+	}
+	_ = conn.Close()
+	switch {
+	case refused != "":
+		return nil, trace.AccessDenied("does not show a certificate of this cluster for this name: %s", Clean(strings.TrimPrefix(refused, "ssh: ")))
+	case ctx.Err() != nil:
+		return nil, trace.ConnectionProblem(nil, "%s", dialReason(ctx, ctx.Err()))
+	case strings.Contains(err.Error(), "unable to authenticate"):
+		// The host says nothing more; it has recorded the reason.
+		return nil, trace.AccessDenied("refuses the login %q of %s", login, Clean(c.cfg.Profile.Username))
+	}
+	return nil, trace.ConnectionProblem(nil, "ended the connection: %s", Clean(strings.TrimPrefix(err.Error(), "ssh: handshake failed: ")))
+}
+
+// checkHostKey takes certificates alone, for a name that stands in them.
+func (c *Conn) checkHostKey(host string, remote net.Addr, key ssh.PublicKey) error {
+	if cert, ok := key.(*ssh.Certificate); ok && len(cert.ValidPrincipals) == 0 {
+		return errors.New("the certificate is for no name")
+	}
+	checker := ssh.CertChecker{
+		Clock: c.cfg.Clock.Now,
+		IsHostAuthority: func(authority ssh.PublicKey, _ string) bool {
+			return slices.ContainsFunc(c.authorities, func(trusted ssh.PublicKey) bool {
+				return bytes.Equal(trusted.Marshal(), authority.Marshal())
+			})
+		},
+	}
+	return checker.CheckHostKey(net.JoinHostPort(principal(host), "0"), remote, key)
+}
+
+// principal is a host as certificates name it.
+func principal(host string) string {
+	if ip, err := netip.ParseAddr(host); err == nil {
+		return ip.Unmap().String()
+	}
+	return strings.ToLower(host)
+}
+
+func certificateAlgorithms() []string {
+	return []string{
+		ssh.CertAlgoED25519v01, ssh.CertAlgoECDSA256v01, ssh.CertAlgoECDSA384v01, ssh.CertAlgoECDSA521v01,
+		ssh.CertAlgoRSASHA512v01, ssh.CertAlgoRSASHA256v01,
+	}
+}
+
+// stayAlive closes a connection whose other end has gone without a word.
+func stayAlive(client *ssh.Client, clock clockwork.Clock) {
+	ticker := clock.NewTicker(aliveInterval)
+	defer ticker.Stop()
+	ended := make(chan struct{})
+	go func() {
+		_ = client.Wait()
+		close(ended)
+	}()
+	answered := make(chan struct{}, 1)
+	missed, asked := 0, false
+	for {
+		select {
+		case <-ended:
+			return
+		case <-answered:
+			missed, asked = 0, false
+		case <-ticker.Chan():
+			if asked {
+				if missed++; missed >= aliveMissed {
+					_ = client.Close()
+					return
+				}
+				continue
+			}
+			asked = true
+			go func() {
+				// Any answer is a sign of life, also a refusal.
+				if _, _, err := client.SendRequest("keepalive@openssh.com", true, nil); err == nil {
+					answered <- struct{}{}
+				}
+			}()
+		}
+	}
+}
+
+// dialReason is why nothing was connected, without addresses.
+func dialReason(ctx context.Context, err error) string {
+	var (
+		dns     *net.DNSError
+		timeout net.Error
+		errno   syscall.Errno
+	)
+	switch {
+	case errors.Is(ctx.Err(), context.Canceled):
+		return "interrupted"
+	case errors.Is(err, context.DeadlineExceeded), ctx.Err() != nil, errors.As(err, &timeout) && timeout.Timeout():
+		return "no answer in time"
+	case errors.As(err, &dns):
+		return "its name cannot be looked up"
+	case errors.Is(err, io.EOF):
+		return "the connection was closed"
+	case errors.As(err, &errno):
+		return errno.Error()
+	}
+	return Clean(fmt.Sprint(err))
+}

@@ -1,0 +1,118 @@
+// Copyright 2026 The teleport-auditd authors. SPDX-License-Identifier: Apache-2.0
+
+// tsh ls.
+
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"strings"
+	"text/tabwriter"
+	"unicode/utf8"
+
+	"github.com/alecthomas/kingpin/v2"
+	"github.com/goccy/go-yaml"
+	"github.com/gravitational/teleport/api/types"
+	"github.com/gravitational/trace"
+
+	"teleport-auditd/lib/client"
+)
+
+type lsCommand struct {
+	clause         *kingpin.CmdClause
+	format, search string
+	labels         []string
+}
+
+func newLsCommand(app *kingpin.Application) *lsCommand {
+	c := &lsCommand{clause: app.Command("ls", "List the nodes that you may reach.")}
+	c.clause.Flag("format", "text, json, yaml or names.").Short('f').Default("text").EnumVar(&c.format, "text", "json", "yaml", "names")
+	c.clause.Flag("search", "Words that a node has in its name or its labels, with commas between them.").PlaceHolder("WORD,...").StringVar(&c.search)
+	c.clause.Arg("labels", "Labels that a node has: key=value, with commas or spaces between them.").StringsVar(&c.labels)
+	return c
+}
+
+func (c *lsCommand) clauseName() string { return c.clause.FullCommand() }
+
+func (c *lsCommand) run(ctx context.Context, t *tsh) error {
+	ctx, stop := interruptible(ctx)
+	defer stop()
+	labels, err := client.ParseLabels(c.labels)
+	if err != nil {
+		return usageError{err}
+	}
+	filter := client.NodeFilter{Labels: labels}
+	for word := range strings.SplitSeq(c.search, ",") {
+		if word = strings.TrimSpace(word); word != "" {
+			filter.Search = append(filter.Search, word)
+		}
+	}
+	p, err := t.profile()
+	if err != nil {
+		return trace.Wrap(err)
+	}
+	nodes, err := client.ListNodes(ctx, p, filter)
+	if err != nil {
+		return trace.Wrap(err)
+	}
+	text, err := formatNodes(nodes, c.format)
+	if err != nil {
+		return trace.Wrap(err)
+	}
+	return t.print(text)
+}
+
+func formatNodes(nodes []types.Server, format string) (string, error) {
+	switch format {
+	case "names":
+		var b strings.Builder
+		for _, node := range nodes {
+			b.WriteString(client.Clean(node.GetHostname()) + "\n")
+		}
+		return b.String(), nil
+	case "json", "yaml":
+		if nodes == nil {
+			nodes = []types.Server{}
+		}
+		// JSON escapes control characters, and so does YAML that is made of it.
+		text, err := json.MarshalIndent(nodes, "", "    ")
+		if err != nil {
+			return "", trace.Wrap(err)
+		}
+		if format == "json" {
+			return string(text) + "\n", nil
+		}
+		text, err = yaml.JSONToYAML(text)
+		return string(text), trace.Wrap(err)
+	}
+	rows := [][]string{{"Node Name", "Address", "Labels"}}
+	for _, node := range nodes {
+		address := node.GetAddr()
+		if node.GetUseTunnel() {
+			address = "tunnel"
+		}
+		rows = append(rows, []string{client.Clean(node.GetHostname()), client.Clean(address), client.Clean(client.NodeLabels(node))})
+	}
+	return table(rows), nil
+}
+
+// table lays out rows, the first of which are titles, with dashes below them.
+func table(rows [][]string) string {
+	dashes := make([]string, len(rows[0]))
+	for _, row := range rows {
+		for i, cell := range row {
+			dashes[i] = strings.Repeat("-", max(len(dashes[i]), utf8.RuneCountInString(cell)))
+		}
+	}
+	var b strings.Builder
+	w := tabwriter.NewWriter(&b, 0, 0, 1, ' ', 0)
+	for i, row := range rows {
+		_, _ = w.Write([]byte(strings.Join(row, "\t") + "\n")) // to memory
+		if i == 0 {
+			_, _ = w.Write([]byte(strings.Join(dashes, "\t") + "\n"))
+		}
+	}
+	_ = w.Flush()
+	return b.String()
+}
