@@ -19,6 +19,7 @@ import (
 	"github.com/gravitational/teleport/api/types"
 	"github.com/gravitational/trace"
 
+	"teleport-auditd/lib/access"
 	"teleport-auditd/lib/auth"
 )
 
@@ -110,7 +111,13 @@ func (f *userFlags) apply(user types.User) error {
 		user.SetRoles(roles)
 	}
 	if f.loginsSet {
-		user.SetLogins(splitList(f.logins))
+		logins := splitList(f.logins)
+		for _, login := range logins {
+			if err := access.CheckLogin(login); err != nil {
+				return usageError{err}
+			}
+		}
+		user.SetLogins(logins)
 	}
 	traits := user.GetTraits()
 	if traits == nil {
