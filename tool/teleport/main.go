@@ -5,6 +5,8 @@
 //
 //	teleport start                    run auth, proxy and node on this host
 //	teleport start -c teleport.yaml   run what the file says
+//	teleport start --roles=node --auth-server=HOST:PORT --token=TOKEN --ca-pin=PIN
+//	                                  join the cluster of another host
 //	teleport configure                print a commented file
 //	teleport configure --test FILE    check a file
 //	teleport version
@@ -21,6 +23,7 @@ import (
 	"io/fs"
 	"os"
 	"os/signal"
+	"strings"
 
 	"github.com/alecthomas/kingpin/v2"
 	"github.com/gravitational/trace"
@@ -54,10 +57,27 @@ func (w word) Set(text string) error {
 
 func (w word) String() string { return *w.text }
 
+// words is a flag that may be given several times.
+type words struct{ texts *[]string }
+
+func (w words) Set(text string) error {
+	if text == "" {
+		return errors.New("a flag's value is empty")
+	}
+	*w.texts = append(*w.texts, text)
+	return nil
+}
+
+func (w words) String() string { return strings.Join(*w.texts, ",") }
+
+// IsCumulative tells kingpin that it may be repeated.
+func (w words) IsCumulative() bool { return true }
+
 // startFlags are those of teleport start. Empty ones leave the file's values.
 type startFlags struct {
-	config, roles, nodeName, dataDir, pidFile string
-	debug                                     bool
+	config, roles, nodeName, dataDir, pidFile, token string
+	authServers, pins                                []string
+	debug                                            bool
 }
 
 func run(args []string, stdout, stderr io.Writer) int {
@@ -71,6 +91,9 @@ func run(args []string, stdout, stderr io.Writer) int {
 	start.Flag("roles", "Roles to run, whatever the file enables: auth, proxy, node, with commas between them.").PlaceHolder("LIST").SetValue(word{&flags.roles})
 	start.Flag("nodename", "This host's name in the cluster. The default is the host's own.").PlaceHolder("NAME").SetValue(word{&flags.nodeName})
 	start.Flag("data-dir", "Folder for certificate authorities and host keys. The default is "+config.DefaultDataDir+".").PlaceHolder("FOLDER").SetValue(word{&flags.dataDir})
+	start.Flag("token", "Token to join a cluster with, or a file of it. tctl tokens add makes one.").PlaceHolder("TOKEN").SetValue(word{&flags.token})
+	start.Flag("auth-server", "Auth server of the cluster to join. It may be repeated, for several.").PlaceHolder("HOST:PORT").SetValue(words{&flags.authServers})
+	start.Flag("ca-pin", "Pin of the authority of the cluster to join. It may be repeated: any may match.").PlaceHolder("PIN").SetValue(words{&flags.pins})
 	start.Flag("pid-file", "File to write the process id to.").PlaceHolder("FILE").SetValue(word{&flags.pidFile})
 	start.Flag("debug", "Log more, with the stacks of errors.").Short('d').BoolVar(&flags.debug)
 
@@ -169,13 +192,20 @@ func readSettings(flags startFlags) (*config.Config, error) {
 		}
 	}
 	for field, flag := range map[*string]string{
-		&settings.NodeName: flags.nodeName,
-		&settings.DataDir:  flags.dataDir,
-		&settings.PIDFile:  flags.pidFile,
+		&settings.NodeName:  flags.nodeName,
+		&settings.DataDir:   flags.dataDir,
+		&settings.PIDFile:   flags.pidFile,
+		&settings.AuthToken: flags.token,
 	} {
 		if flag != "" {
 			*field = flag
 		}
+	}
+	if len(flags.authServers) > 0 {
+		settings.AuthServers, settings.ProxyServer = flags.authServers, ""
+	}
+	if len(flags.pins) > 0 {
+		settings.CAPins = flags.pins
 	}
 	if flags.roles != "" {
 		if err := settings.SetRoles(flags.roles); err != nil {

@@ -48,8 +48,9 @@ type Daemon struct {
 	ConfigFile, DataDir string
 	// NodeName is the node's name.
 	NodeName string
-	// NodeAddr and ProxyAddr are addresses to dial, empty without the role.
-	NodeAddr, ProxyAddr string
+	// AuthAddr, NodeAddr, ProxyAddr, WebAddr and TunnelAddr are addresses to
+	// dial, empty without the role.
+	AuthAddr, NodeAddr, ProxyAddr, WebAddr, TunnelAddr string
 
 	t        testing.TB
 	programs Programs
@@ -139,12 +140,13 @@ func StartDaemon(t testing.TB, c DaemonConfig) *Daemon {
 	}
 	fmt.Fprintf(&y, "auth_service:\n  enabled: %s\n", yes[c.Auth])
 	if c.Auth {
-		fmt.Fprintf(&y, "  cluster_name: e2e.example.com\n")
+		d.AuthAddr = FreeAddr(t)
+		fmt.Fprintf(&y, "  cluster_name: e2e.example.com\n  listen_addr: %s\n", d.AuthAddr)
 	}
 	fmt.Fprintf(&y, "proxy_service:\n  enabled: %s\n", yes[c.Proxy])
 	if c.Proxy {
-		d.ProxyAddr = FreeAddr(t)
-		fmt.Fprintf(&y, "  listen_addr: %s\n", d.ProxyAddr)
+		d.ProxyAddr, d.WebAddr, d.TunnelAddr = FreeAddr(t), FreeAddr(t), FreeAddr(t)
+		fmt.Fprintf(&y, "  listen_addr: %s\n  web_listen_addr: %s\n  tunnel_listen_addr: %s\n", d.ProxyAddr, d.WebAddr, d.TunnelAddr)
 	}
 	fmt.Fprintf(&y, "ssh_service:\n  enabled: %s\n", yes[c.Node])
 	if c.Node && !c.DropNodeAddr {
