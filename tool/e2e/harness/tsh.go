@@ -54,7 +54,13 @@ func (p *Tsh) Run(args ...string) Result {
 // returns when tsh asks for one.
 func (p *Tsh) Login(password string, code func() string, args ...string) Result {
 	p.t.Helper()
-	return p.AtTerminal(p.Command(append([]string{"login"}, args...)...), func(shown string) (string, bool) {
+	return p.LoginWith(p.Command(append([]string{"login"}, args...)...), password, code)
+}
+
+// LoginWith is Login with a command of one's own.
+func (p *Tsh) LoginWith(cmd *exec.Cmd, password string, code func() string) Result {
+	p.t.Helper()
+	return p.AtTerminal(cmd, func(shown string) (string, bool) {
 		switch {
 		case strings.HasSuffix(shown, ": ") && strings.Contains(lastLine(shown), "assword"):
 			return password + "\n", true
