@@ -19,6 +19,7 @@ packages=(
 	"libcap2-bin: programs with capabilities (setcap), for the tests"
 	"passwd: users (useradd, usermod), for the tests and the demo"
 	"mount: mount, for the tests"
+	"util-linux: hosts that are namespaces (nsenter, unshare), for the tests"
 	"procps: who is logged in (w), for the tests"
 	"iproute2: whose sockets there are (ss), and hosts that are namespaces, for the tests"
 	"etcd-server: several auth servers on one storage, for the tests"

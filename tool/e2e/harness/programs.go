@@ -13,14 +13,14 @@ import (
 type Programs struct {
 	// Dir holds them; a record is ours when its exe lies in it.
 	Dir string
-	// Teleport, Session, User and Tctl are absolute paths.
-	Teleport, Session, User, Tctl string
+	// Teleport, Session, User, Tctl and Tsh are absolute paths.
+	Teleport, Session, User, Tctl, Tsh string
 }
 
 // Build builds the programs into dir, or takes built ones from the folder that
 // E2E_BIN names.
 func Build(dir string) (Programs, error) {
-	names := []string{"teleport", "teleport-session", "teleport-user", "tctl"}
+	names := []string{"teleport", "teleport-session", "teleport-user", "tctl", "tsh"}
 	if built := os.Getenv("E2E_BIN"); built != "" {
 		abs, err := filepath.Abs(built)
 		if err != nil {
@@ -56,5 +56,6 @@ func Build(dir string) (Programs, error) {
 		Session:  filepath.Join(dir, "teleport-session"),
 		User:     filepath.Join(dir, "teleport-user"),
 		Tctl:     filepath.Join(dir, "tctl"),
+		Tsh:      filepath.Join(dir, "tsh"),
 	}, nil
 }
