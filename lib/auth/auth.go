@@ -77,9 +77,6 @@ type Config struct {
 	// ClusterName is the name for a cluster that is made, and must be that of
 	// one that is there. Empty opens the one that is there, whatever its name.
 	ClusterName string
-	// ProxyAddr returns host:port of a proxy's web address, for links that are
-	// given to people, or an empty string. Nil is none.
-	ProxyAddr func(context.Context) string
 	// Clock decides from when and until when a certificate is valid; the real
 	// one by default.
 	Clock clockwork.Clock
@@ -211,7 +208,7 @@ func (s *Server) openCluster(ctx context.Context, cfg Config) error {
 		Backend:   s.store,
 		Sealer:    s.seal,
 		Cluster:   s,
-		ProxyAddr: cfg.ProxyAddr,
+		ProxyAddr: s.ProxyAddr,
 		Clock:     cfg.Clock,
 		Log:       cfg.Log,
 	})

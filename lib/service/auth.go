@@ -21,15 +21,8 @@ import (
 
 func (p *Process) initAuth(ctx context.Context, listeners *listeners) error {
 	log := p.log.WithField("component", "auth")
-	proxyAddr := func(context.Context) string {
-		if listeners.web == nil {
-			return ""
-		}
-		return p.publicAddr(p.settings.Proxy.PublicAddr, listeners.web.Addr())
-	}
 	server, err := auth.OpenSettings(ctx, p.settings, auth.Config{
 		ClusterName: p.settings.Auth.ClusterName,
-		ProxyAddr:   proxyAddr,
 		Clock:       p.clock,
 		Log:         log,
 	})
@@ -47,7 +40,6 @@ func (p *Process) initAuth(ctx context.Context, listeners *listeners) error {
 		People:      server,
 		Certificate: server.ServerCertificate(names),
 		Version:     version.Version,
-		ProxyAddr:   proxyAddr,
 		Clock:       p.clock,
 		Log:         log,
 	})

@@ -12,8 +12,6 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"sync"
-	"time"
 
 	"github.com/gravitational/teleport/api/client/webclient"
 	"github.com/gravitational/teleport/api/types"
@@ -193,17 +191,8 @@ func (p *Process) initMemberNode(ctx context.Context, listener net.Listener, cfg
 		m       *member
 		server  *node.Server
 		decider *access.Decider
-		first   = newFlag()
 	)
-	register := func(ctx context.Context) error {
-		ctx, cancel := context.WithTimeout(ctx, callTimeout)
-		defer cancel()
-		if err := p.announce(ctx, m.client, listener.Addr()); err != nil {
-			return trace.Wrap(err)
-		}
-		first.raise()
-		return nil
-	}
+	registered := newRegistration(p, func(ctx context.Context) error { return p.announce(ctx, m.client, listener.Addr()) })
 	// What is called back is called by services, which start when all is made.
 	m, err := p.newMember(ctx, memberConfig{
 		role:        types.RoleNode,
@@ -219,11 +208,7 @@ func (p *Process) initMemberNode(ctx context.Context, listener net.Listener, cfg
 				return ""
 			})
 		},
-		onConnected: func(ctx context.Context) {
-			if err := register(ctx); err != nil && ctx.Err() == nil {
-				m.log.Warnf("%s. The next try is in %v.", sentence(err), heartbeat)
-			}
-		},
+		onConnected: registered.connected,
 	})
 	if err != nil {
 		return trace.Wrap(err)
@@ -275,11 +260,11 @@ func (p *Process) initMemberNode(ctx context.Context, listener net.Listener, cfg
 	if err != nil {
 		return trace.Wrap(err)
 	}
-	m.keepCurrent("node", register)
+	m.keepCurrent("node", registered.renew)
 	p.serveSSH(sshRole{
 		name: "node", ready: NodeSSHReady, server: server, listener: direct, begin: m.untilKnown,
 		// Without the auth service the node serves all the same.
-		settle: func(ctx context.Context) { first.wait(ctx, p.clock.After(registerTimeout)) },
+		settle: registered.wait,
 	})
 	if p.settings.ProxyServer == "" {
 		return nil
@@ -364,22 +349,4 @@ func (p *Process) announce(ctx context.Context, registry registry, listener net.
 	server.SetExpiry(p.clock.Now().Add(announceTTL))
 	_, err = registry.UpsertNode(ctx, server)
 	return trace.Wrap(err, "registering the node")
-}
-
-// flag is raised once.
-type flag struct {
-	once   sync.Once
-	raised chan struct{}
-}
-
-func newFlag() *flag { return &flag{raised: make(chan struct{})} }
-
-func (f *flag) raise() { f.once.Do(func() { close(f.raised) }) }
-
-func (f *flag) wait(ctx context.Context, timeout <-chan time.Time) {
-	select {
-	case <-f.raised:
-	case <-timeout:
-	case <-ctx.Done():
-	}
 }

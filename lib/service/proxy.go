@@ -22,17 +22,22 @@ import (
 	"teleport-auditd/lib/srv/clientaddr"
 	"teleport-auditd/lib/srv/proxy"
 	"teleport-auditd/lib/srv/tunnel"
+	"teleport-auditd/lib/version"
 	"teleport-auditd/lib/web"
 	"teleport-auditd/lib/web/mux"
 )
 
 func (p *Process) initProxy(ctx context.Context, listeners *listeners) error {
 	s := &p.settings.Proxy
+	var m *member
+	web := listeners.web.Addr()
+	registered := newRegistration(p, func(ctx context.Context) error { return p.announceProxy(ctx, m.client, web) })
 	m, err := p.newMember(ctx, memberConfig{
 		role:        types.RoleProxy,
 		listeners:   []net.Listener{listeners.proxy, listeners.tunnel},
 		publicAddrs: []string{s.PublicAddr, s.SSHPublicAddr, s.TunnelPublicAddr},
 		nodes:       true,
+		onConnected: registered.connected,
 	})
 	if err != nil {
 		return trace.Wrap(err)
@@ -91,9 +96,28 @@ func (p *Process) initProxy(ctx context.Context, listeners *listeners) error {
 	if err != nil {
 		return trace.Wrap(err)
 	}
-	m.keepCurrent("proxy")
-	p.serveSSH(sshRole{name: "proxy", ready: ProxySSHReady, server: server, listener: listeners.proxy, begin: m.untilKnown})
+	m.keepCurrent("proxy", registered.renew)
+	p.serveSSH(sshRole{
+		name: "proxy", ready: ProxySSHReady, server: server, listener: listeners.proxy, begin: m.untilKnown,
+		settle: registered.wait,
+	})
 	return nil
+}
+
+// announceProxy registers the proxy, or renews its registration, for announceTTL:
+// links for people lead to a proxy that is registered.
+func (p *Process) announceProxy(ctx context.Context, registry registry, web net.Addr) error {
+	server, err := types.NewServer(p.hostUUID, types.KindProxy, types.ServerSpecV2{
+		Addr:     p.publicAddr(p.settings.Proxy.PublicAddr, web),
+		Hostname: p.settings.NodeName,
+		Version:  version.Version,
+	})
+	if err != nil {
+		return trace.Wrap(err, "describing the proxy")
+	}
+	server.SetExpiry(p.clock.Now().Add(announceTTL))
+	_, err = registry.UpsertNode(ctx, server)
+	return trace.Wrap(err, "registering the proxy")
 }
 
 // initWeb makes HTTPS ready to be served.

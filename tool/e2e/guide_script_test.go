@@ -102,14 +102,6 @@ func (g *guide) setup(env *testscript.Env) error {
 	return writeWebCertificate(env.WorkDir)
 }
 
-func quoteAll(words []string) []string {
-	quoted := make([]string, len(words))
-	for i, word := range words {
-		quoted[i] = harness.Quote(word)
-	}
-	return quoted
-}
-
 func writeWebCertificate(dir string) error {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {

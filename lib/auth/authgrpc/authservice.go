@@ -58,7 +58,7 @@ func (s *authService) Ping(ctx context.Context, _ *proto.PingRequest) (*proto.Pi
 		ClusterName:             s.cfg.Auth.ClusterName(),
 		ServerVersion:           s.cfg.Version,
 		ServerFeatures:          &proto.Features{},
-		ProxyPublicAddr:         s.cfg.ProxyAddr(ctx),
+		ProxyPublicAddr:         s.cfg.Auth.ProxyAddr(ctx),
 		RemoteAddr:              remoteAddr(ctx),
 		SignatureAlgorithmSuite: preference.GetSignatureAlgorithmSuite(),
 	}, nil

@@ -28,22 +28,28 @@ func checkNamespace(namespace string) error {
 	return nil
 }
 
-// UpsertNode lets a node register itself, and nobody else. It must come again
-// before its registration expires.
+// UpsertNode lets a node or a proxy register itself, and nobody else. It must come
+// again before its registration expires. Teleport's client has no call of its own
+// for proxies, and passes on what it is given.
 func (s *authService) UpsertNode(ctx context.Context, node *types.ServerV2) (*types.KeepAlive, error) {
 	if err := checkNamespace(node.GetNamespace()); err != nil {
 		return nil, trace.Wrap(err)
 	}
-	if c := callerOf(ctx); c.role == types.RoleNode {
-		if node.GetName() != c.hostID {
-			return nil, trace.AccessDenied("%s may register itself, and not the node %q", c, node.GetName())
+	upsert := s.cfg.Auth.UpsertNode
+	if node.GetKind() == types.KindProxy {
+		upsert = s.cfg.Auth.UpsertProxy
+	}
+	if c := callerOf(ctx); !c.isAdmin() && !c.isUser() || node.GetKind() == types.KindProxy {
+		kinds := map[types.SystemRole]string{types.RoleNode: types.KindNode, types.RoleProxy: types.KindProxy}
+		if !c.isAdmin() && (kinds[c.role] != node.GetKind() || node.GetName() != c.hostID) {
+			return nil, trace.AccessDenied("%s may register itself, and not the %s %q", c, node.GetKind(), node.GetName())
 		}
 		latest := s.cfg.Clock.Now().Add(defaults.ServerAnnounceTTL).UTC()
 		if node.Expiry().IsZero() || node.Expiry().After(latest) {
 			node.SetExpiry(latest)
 		}
 	}
-	if err := s.cfg.Auth.UpsertNode(ctx, node); err != nil {
+	if err := upsert(ctx, node); err != nil {
 		return nil, trace.Wrap(err)
 	}
 	return &types.KeepAlive{

@@ -121,8 +121,8 @@ func rules() map[string]rule {
 		authMethods + "UpsertTokenV2": users(types.KindToken, types.VerbCreate, types.VerbUpdate),
 		authMethods + "DeleteToken":   users(types.KindToken, types.VerbDelete),
 
-		// A node for itself; users see the nodes that their roles show.
-		authMethods + "UpsertNode":     hosts([]types.SystemRole{types.RoleNode}, types.KindNode, types.VerbCreate, types.VerbUpdate),
+		// A node or a proxy for itself; users see the nodes that their roles show.
+		authMethods + "UpsertNode":     hosts([]types.SystemRole{types.RoleNode, types.RoleProxy}, types.KindNode, types.VerbCreate, types.VerbUpdate),
 		authMethods + "GetNode":        {hosts: proxies, everyUser: true},
 		authMethods + "ListResources":  {hosts: proxies, everyUser: true},
 		authMethods + "DeleteNode":     users(types.KindNode, types.VerbDelete),

@@ -92,6 +92,10 @@ type Auth interface {
 	DeleteToken(ctx context.Context, name string) error
 
 	UpsertNode(ctx context.Context, node types.Server) error
+	UpsertProxy(ctx context.Context, proxy types.Server) error
+	// ProxyAddr returns host:port of a proxy's web address, for Ping, or an empty
+	// string.
+	ProxyAddr(ctx context.Context) string
 	GetNode(ctx context.Context, name string) (types.Server, error)
 	Nodes(ctx context.Context) ([]types.Server, error)
 	DeleteNode(ctx context.Context, name string) error
@@ -149,9 +153,6 @@ type Config struct {
 	Admin string
 	// Version is this program's, for Ping.
 	Version string
-	// ProxyAddr returns host:port of a proxy's web address, for Ping, or an
-	// empty string; nil is none.
-	ProxyAddr func(context.Context) string
 	// Clock decides which certificates are valid; the real one by default.
 	Clock clockwork.Clock
 	// Log is logrus's standard logger by default.
@@ -170,9 +171,6 @@ func (c *Config) CheckAndSetDefaults() error {
 		return trace.BadParameter("the gRPC server has no certificate")
 	case c.Version == "":
 		return trace.BadParameter("the gRPC server does not know its version")
-	}
-	if c.ProxyAddr == nil {
-		c.ProxyAddr = func(context.Context) string { return "" }
 	}
 	if c.Clock == nil {
 		c.Clock = clockwork.NewRealClock()
