@@ -52,6 +52,9 @@ const (
 	maxUserName = 255
 	// maxTokenID is more than any token's id has.
 	maxTokenID = 128
+	// qrSize is the size at which a QR code is shown, in pixels: that which it
+	// has.
+	qrSize = 256
 )
 
 // link returns the token of the request's address.
@@ -110,7 +113,7 @@ func (h *handler) showForm(w http.ResponseWriter, r *http.Request, kind linkKind
 		secret := challenge.GetTOTP()
 		p.OTP = &otpPart{
 			QRCode: template.URL("data:image/png;base64," + base64.StdEncoding.EncodeToString(secret.GetQRCode())),
-			Size:   208, // 13rem, as the style has it
+			Size:   qrSize,
 			Secret: grouped(secret.GetSecret()),
 			Digits: secret.GetDigits(),
 			Period: secret.GetPeriodSeconds(),

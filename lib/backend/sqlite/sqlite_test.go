@@ -7,10 +7,7 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"strconv"
-	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -20,51 +17,24 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"teleport-auditd/lib/backend"
+	"teleport-auditd/lib/backend/backendtest"
 )
 
-// writerEnv makes this test program one of several processes that write the
-// store in the folder that it names: see TestProcessesShareTheStore.
-const writerEnv = "BACKEND_TEST_WRITER_DIR"
-
-const itemsPerWriter = 50
-
 func TestMain(m *testing.M) {
-	if dir := os.Getenv(writerEnv); dir != "" {
-		if err := writeItems(dir); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			os.Exit(1)
-		}
-		return
-	}
-	os.Exit(m.Run())
+	suite().Main(m)
 }
 
-// writeItems opens the store, says whether it was the first to claim it, and then
-// writes items of its own among those of the others.
-func writeItems(dir string) error {
-	syscall.Umask(0)
-	ctx := context.Background()
-	store, err := Open(ctx, Config{Dir: dir})
-	if err != nil {
-		return err
+func TestBackend(t *testing.T) {
+	suite().Run(t)
+}
+
+func suite() backendtest.Suite {
+	return backendtest.Suite{
+		New: func(t testing.TB) string { return filepath.Join(t.TempDir(), "data") },
+		Open: func(ctx context.Context, dir string, clock clockwork.Clock) (backend.Backend, error) {
+			return Open(ctx, Config{Dir: dir, Clock: clock})
+		},
 	}
-	defer store.Close() //nolint:errcheck // the process ends
-	pid := strconv.Itoa(os.Getpid())
-	err = store.Create(ctx, backend.Item{Key: "/first/a", Value: []byte(pid)}, backend.Item{Key: "/first/b", Value: []byte(pid)})
-	if err != nil && !trace.IsAlreadyExists(err) {
-		return err
-	}
-	for i := range itemsPerWriter {
-		if _, err := store.Put(ctx, backend.Item{Key: fmt.Sprintf("/items/%s/%d", pid, i), Value: []byte(pid)}); err != nil {
-			return err
-		}
-	}
-	item, err := store.Get(ctx, "/first/a")
-	if err != nil {
-		return err
-	}
-	fmt.Println(string(item.Value))
-	return nil
 }
 
 func open(t *testing.T, dir string) *Store {
@@ -81,86 +51,16 @@ func put(t *testing.T, store *Store, item backend.Item) {
 	require.NoError(t, err)
 }
 
-// bare is the items without what they need not be compared for.
-func bare(items ...backend.Item) []backend.Item {
-	var bare []backend.Item
-	for _, item := range items {
-		item.Revision = ""
-		bare = append(bare, item)
-	}
-	return bare
-}
-
-func TestItems(t *testing.T) {
-	ctx := t.Context()
-	dir := filepath.Join(t.TempDir(), "data")
-	store := open(t, dir)
-
-	_, err := store.Get(ctx, "/a/1")
-	require.True(t, trace.IsNotFound(err), "%v", err)
-	require.ErrorContains(t, err, `"/a/1"`)
-
-	require.NoError(t, store.Create(ctx, backend.Item{Key: "/a/1", Value: []byte("one")}))
-	err = store.Create(ctx, backend.Item{Key: "/a/2", Value: []byte("two")}, backend.Item{Key: "/a/1", Value: []byte("other")})
-	require.True(t, trace.IsAlreadyExists(err), "%v", err)
-	_, err = store.Get(ctx, "/a/2")
-	require.True(t, trace.IsNotFound(err), "a Create that failed has written a part: %v", err)
-	item, err := store.Get(ctx, "/a/1")
-	require.NoError(t, err)
-	require.Equal(t, backend.Item{Key: "/a/1", Value: []byte("one")}, bare(item)[0])
-
-	put(t, store, backend.Item{Key: "/a/1", Value: []byte("uno")})
-	put(t, store, backend.Item{Key: "/a/empty"})
-	hostile := "/a/%_'\"; DROP TABLE items; --\n\xff"
-	put(t, store, backend.Item{Key: hostile, Value: []byte("\x00\xff")})
-	for _, other := range []string{"/A/1", "/a", "/a0", "/b/1"} {
-		put(t, store, backend.Item{Key: other})
-	}
-
-	// What another process sees after this one has gone.
-	require.NoError(t, open(t, dir).Close())
-	items, err := open(t, dir).Range(ctx, "/a/", "", 0)
-	require.NoError(t, err)
-	require.Equal(t, []backend.Item{
-		{Key: hostile, Value: []byte("\x00\xff")},
-		{Key: "/a/1", Value: []byte("uno")},
-		{Key: "/a/empty"},
-	}, bare(items...))
-	items, err = store.Range(ctx, "/none/", "", 0)
-	require.NoError(t, err)
-	require.Empty(t, items)
-}
-
-func TestExpiry(t *testing.T) {
-	ctx := t.Context()
+func TestExpiredItemsDoNotPileUp(t *testing.T) {
 	clock := clockwork.NewFakeClock()
-	store, err := Open(ctx, Config{Dir: filepath.Join(t.TempDir(), "data"), Clock: clock})
+	store, err := Open(t.Context(), Config{Dir: filepath.Join(t.TempDir(), "data"), Clock: clock})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, store.Close()) })
-
-	expires := clock.Now().Add(time.Minute).UTC()
-	put(t, store, backend.Item{Key: "/n/short", Expires: expires})
-	put(t, store, backend.Item{Key: "/n/forever"})
-
-	clock.Advance(time.Minute - time.Nanosecond)
-	item, err := store.Get(ctx, "/n/short")
-	require.NoError(t, err)
-	require.Equal(t, expires, item.Expires)
-	require.True(t, trace.IsAlreadyExists(store.Create(ctx, backend.Item{Key: "/n/short"})))
-
-	clock.Advance(time.Nanosecond)
-	_, err = store.Get(ctx, "/n/short")
-	require.True(t, trace.IsNotFound(err), "%v", err)
-	items, err := store.Range(ctx, "/n/", "", 0)
-	require.NoError(t, err)
-	require.Equal(t, []backend.Item{{Key: "/n/forever"}}, bare(items...))
-	require.NoError(t, store.Create(ctx, backend.Item{Key: "/n/short"}), "an expired item holds its key")
-
-	var rows int
 	put(t, store, backend.Item{Key: "/n/old", Expires: clock.Now()})
 	put(t, store, backend.Item{Key: "/n/forever"})
+	var rows int
 	require.NoError(t, store.db.QueryRow("SELECT count(*) FROM items").Scan(&rows))
-	require.Equal(t, 2, rows, "expired items pile up")
+	require.Equal(t, 1, rows)
 }
 
 // Nothing else says so as plainly: with no umask to help, and while the store
@@ -381,35 +281,6 @@ func TestOddPaths(t *testing.T) {
 		require.NoError(t, err, name)
 		require.NotZero(t, info.Size(), name)
 	}
-}
-
-func TestProcessesShareTheStore(t *testing.T) {
-	const processes = 6
-	dir := filepath.Join(t.TempDir(), "data")
-	outputs := make([]bytes.Buffer, processes)
-	var started []*exec.Cmd
-	for i := range processes {
-		cmd := exec.Command(os.Args[0])
-		cmd.Env = append(os.Environ(), writerEnv+"="+dir)
-		cmd.Stdout, cmd.Stderr = &outputs[i], &outputs[i]
-		require.NoError(t, cmd.Start())
-		started = append(started, cmd)
-	}
-	for i, cmd := range started {
-		require.NoError(t, cmd.Wait(), outputs[i].String())
-	}
-	for i := range outputs {
-		require.Equal(t, outputs[0].String(), outputs[i].String(), "the processes disagree on who was first")
-	}
-	store := open(t, dir)
-	items, err := store.Range(t.Context(), "/items/", "", 0)
-	require.NoError(t, err)
-	require.Len(t, items, processes*itemsPerWriter)
-	first, err := store.Range(t.Context(), "/first/", "", 0)
-	require.NoError(t, err)
-	require.Len(t, first, 2)
-	require.Equal(t, first[0].Value, first[1].Value)
-	require.Equal(t, strings.TrimSpace(outputs[0].String()), string(first[0].Value))
 }
 
 func TestWhatTheDiskSays(t *testing.T) {

@@ -64,10 +64,23 @@ func (w *writer) end() error {
 	if _, err := w.tx.ExecContext(w.ctx, "UPDATE counter SET revision = ?", w.revision); err != nil {
 		return err
 	}
-	// The last change stays however large it is: it holds the sum.
-	_, err := w.tx.ExecContext(w.ctx, "DELETE FROM changes WHERE revision <= ? OR size <= ?",
-		w.revision-keptChanges, w.size-keptSize)
-	return err
+	if _, err := w.tx.ExecContext(w.ctx, "DELETE FROM changes WHERE revision <= ?", w.revision-keptChanges); err != nil {
+		return err
+	}
+	// One after the other: a write is to cost the same, however many changes
+	// there are. The last one stays, as it is never below its own size.
+	for {
+		var oldest, size int64
+		if err := w.tx.QueryRowContext(w.ctx, "SELECT revision, size FROM changes ORDER BY revision LIMIT 1").Scan(&oldest, &size); err != nil {
+			return err
+		}
+		if size > w.size-keptSize {
+			return nil
+		}
+		if _, err := w.tx.ExecContext(w.ctx, "DELETE FROM changes WHERE revision = ?", oldest); err != nil {
+			return err
+		}
+	}
 }
 
 // stored returns the revision of the item under key.
