@@ -77,6 +77,9 @@ type Config struct {
 	// ClusterName is the name for a cluster that is made, and must be that of
 	// one that is there. Empty opens the one that is there, whatever its name.
 	ClusterName string
+	// ProxyAddr returns host:port of a proxy's web address, for links that are
+	// given to people, or an empty string. Nil is none.
+	ProxyAddr func(context.Context) string
 	// Clock decides from when and until when a certificate is valid; the real
 	// one by default.
 	Clock clockwork.Clock
@@ -118,6 +121,9 @@ func (c *Config) where() string {
 
 // Server is an open cluster. Its methods may be called from several goroutines.
 type Server struct {
+	// Credentials are what the cluster's users log in with.
+	*Credentials
+
 	store backend.Backend
 	// place names the store in errors.
 	place       string
@@ -200,6 +206,17 @@ func (s *Server) openCluster(ctx context.Context, cfg Config) error {
 		if _, err := s.signer(ctx, kind); err != nil {
 			return trace.Wrap(err)
 		}
+	}
+	s.Credentials, err = NewCredentials(CredentialsConfig{
+		Backend:   s.store,
+		Sealer:    s.seal,
+		Cluster:   s,
+		ProxyAddr: cfg.ProxyAddr,
+		Clock:     cfg.Clock,
+		Log:       cfg.Log,
+	})
+	if err != nil {
+		return trace.Wrap(err)
 	}
 	if cfg.ClusterName == "" {
 		return nil // whoever only looks at the cluster does not bring back a role that was removed

@@ -7,7 +7,6 @@ package auth
 
 import (
 	"context"
-	"encoding/json"
 	"slices"
 
 	"github.com/gravitational/teleport/api/types"
@@ -15,7 +14,6 @@ import (
 	"github.com/gravitational/trace"
 
 	"teleport-auditd/lib/access"
-	"teleport-auditd/lib/backend"
 )
 
 const usersPrefix = "/users/"
@@ -205,14 +203,14 @@ func (s *Server) DeleteUser(ctx context.Context, name string) error {
 	}
 	// The secrets go first: what is left of an interrupted removal must not be
 	// the password of the next user of this name.
-	if err := s.deleteUserSecrets(ctx, name); err != nil {
+	if err := s.DeleteUserSecrets(ctx, name); err != nil {
 		return trace.Wrap(err)
 	}
 	if err := userCollection().delete(ctx, s.store, name); err != nil {
 		return trace.Wrap(err)
 	}
 	// A second time, for a password that was set in between.
-	if err := s.deleteUserSecrets(ctx, name); err != nil {
+	if err := s.DeleteUserSecrets(ctx, name); err != nil {
 		return trace.Wrap(err)
 	}
 	s.emit(ctx, &apievents.UserDelete{
@@ -221,40 +219,4 @@ func (s *Server) DeleteUser(ctx context.Context, name string) error {
 		ResourceMetadata: resourceMetadata(user),
 	})
 	return nil
-}
-
-// deleteUserSecrets removes what belongs to a user beside the object.
-func (s *Server) deleteUserSecrets(ctx context.Context, name string) error {
-	const used, tokenPrefix = "/otp_used/", "/user_tokens/"
-	part := escapeKey(name)
-	for _, prefix := range []string{"/passwords/", "/otp/", "/login_attempts/", tokenPrefix + "of/"} {
-		if err := s.store.Delete(ctx, prefix+part); err != nil && !trace.IsNotFound(err) {
-			return trace.Wrap(err)
-		}
-	}
-	if err := s.store.DeleteRange(ctx, used+part+"/"); err != nil {
-		return trace.Wrap(err)
-	}
-	tokens, err := s.store.Range(ctx, tokenPrefix, "", 0)
-	if err != nil {
-		return trace.Wrap(err)
-	}
-	for _, item := range tokens {
-		if !isTokenOf(item, name) {
-			continue
-		}
-		if err := s.store.Delete(ctx, item.Key); err != nil && !trace.IsNotFound(err) {
-			return trace.Wrap(err)
-		}
-	}
-	return nil
-}
-
-func isTokenOf(item backend.Item, name string) bool {
-	var token struct {
-		Spec struct {
-			User string `json:"user"`
-		} `json:"spec"`
-	}
-	return json.Unmarshal(item.Value, &token) == nil && token.Spec.User == name
 }
