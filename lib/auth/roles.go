@@ -54,9 +54,10 @@ func (s *Server) CreateRole(ctx context.Context, role types.Role) (types.Role, e
 		return nil, trace.Wrap(err)
 	}
 	s.emit(ctx, &apievents.RoleCreate{
-		Metadata:         apievents.Metadata{Type: RoleCreatedEvent, Code: RoleCreatedCode},
-		UserMetadata:     callerFrom(ctx).userMetadata(),
-		ResourceMetadata: resourceMetadata(created),
+		Metadata:           apievents.Metadata{Type: RoleCreatedEvent, Code: RoleCreatedCode},
+		UserMetadata:       callerFrom(ctx).userMetadata(),
+		ConnectionMetadata: callerFrom(ctx).connectionMetadata(),
+		ResourceMetadata:   resourceMetadata(created),
 	})
 	return created, nil
 }
@@ -93,9 +94,10 @@ func (s *Server) UpsertRole(ctx context.Context, role types.Role) (types.Role, e
 
 func (s *Server) roleUpdated(ctx context.Context, role *types.RoleV6) {
 	s.emit(ctx, &apievents.RoleUpdate{
-		Metadata:         apievents.Metadata{Type: RoleUpdatedEvent, Code: RoleUpdatedCode},
-		UserMetadata:     callerFrom(ctx).userMetadata(),
-		ResourceMetadata: resourceMetadata(role),
+		Metadata:           apievents.Metadata{Type: RoleUpdatedEvent, Code: RoleUpdatedCode},
+		UserMetadata:       callerFrom(ctx).userMetadata(),
+		ConnectionMetadata: callerFrom(ctx).connectionMetadata(),
+		ResourceMetadata:   resourceMetadata(role),
 	})
 }
 
@@ -141,9 +143,10 @@ func (s *Server) DeleteRole(ctx context.Context, name string) error {
 		return trace.Wrap(err)
 	}
 	s.emit(ctx, &apievents.RoleDelete{
-		Metadata:         apievents.Metadata{Type: RoleDeletedEvent, Code: RoleDeletedCode},
-		UserMetadata:     callerFrom(ctx).userMetadata(),
-		ResourceMetadata: resourceMetadata(role),
+		Metadata:           apievents.Metadata{Type: RoleDeletedEvent, Code: RoleDeletedCode},
+		UserMetadata:       callerFrom(ctx).userMetadata(),
+		ConnectionMetadata: callerFrom(ctx).connectionMetadata(),
+		ResourceMetadata:   resourceMetadata(role),
 	})
 	return nil
 }

@@ -78,11 +78,12 @@ func (s *Server) CreateUser(ctx context.Context, user types.User) (types.User, e
 		return nil, trace.Wrap(err)
 	}
 	s.emit(ctx, &apievents.UserCreate{
-		Metadata:         apievents.Metadata{Type: UserCreateEvent, Code: UserCreateCode},
-		UserMetadata:     callerFrom(ctx).userMetadata(),
-		ResourceMetadata: resourceMetadata(created),
-		Roles:            created.GetRoles(),
-		Connector:        localConnector,
+		Metadata:           apievents.Metadata{Type: UserCreateEvent, Code: UserCreateCode},
+		UserMetadata:       callerFrom(ctx).userMetadata(),
+		ConnectionMetadata: callerFrom(ctx).connectionMetadata(),
+		ResourceMetadata:   resourceMetadata(created),
+		Roles:              created.GetRoles(),
+		Connector:          localConnector,
 	})
 	return created, nil
 }
@@ -140,11 +141,12 @@ func (s *Server) UpsertUser(ctx context.Context, user types.User) (types.User, e
 
 func (s *Server) userUpdated(ctx context.Context, user *types.UserV2) {
 	s.emit(ctx, &apievents.UserUpdate{
-		Metadata:         apievents.Metadata{Type: UserUpdatedEvent, Code: UserUpdateCode},
-		UserMetadata:     callerFrom(ctx).userMetadata(),
-		ResourceMetadata: resourceMetadata(user),
-		Roles:            user.GetRoles(),
-		Connector:        localConnector,
+		Metadata:           apievents.Metadata{Type: UserUpdatedEvent, Code: UserUpdateCode},
+		UserMetadata:       callerFrom(ctx).userMetadata(),
+		ConnectionMetadata: callerFrom(ctx).connectionMetadata(),
+		ResourceMetadata:   resourceMetadata(user),
+		Roles:              user.GetRoles(),
+		Connector:          localConnector,
 	})
 }
 
@@ -214,9 +216,10 @@ func (s *Server) DeleteUser(ctx context.Context, name string) error {
 		return trace.Wrap(err)
 	}
 	s.emit(ctx, &apievents.UserDelete{
-		Metadata:         apievents.Metadata{Type: UserDeleteEvent, Code: UserDeleteCode},
-		UserMetadata:     callerFrom(ctx).userMetadata(),
-		ResourceMetadata: resourceMetadata(user),
+		Metadata:           apievents.Metadata{Type: UserDeleteEvent, Code: UserDeleteCode},
+		UserMetadata:       callerFrom(ctx).userMetadata(),
+		ConnectionMetadata: callerFrom(ctx).connectionMetadata(),
+		ResourceMetadata:   resourceMetadata(user),
 	})
 	return nil
 }
