@@ -295,6 +295,26 @@ func TestOpenConnections(t *testing.T) {
 	require.True(t, trace.IsConnectionProblem(w.Error()), "%v", w.Error())
 }
 
+// A rotation cuts nobody off before its end, and leaves nobody in after it.
+func TestRotation(t *testing.T) {
+	ctx := t.Context()
+	f := newFixture(t)
+	admin := f.connect(t, f.admin(t))
+	alice := f.connect(t, user(t, f.auth, "alice", time.Hour, "access"))
+	for _, phase := range []string{types.RotationPhaseInit, types.RotationPhaseUpdateClients, types.RotationPhaseUpdateServers, types.RotationPhaseStandby} {
+		_, err := alice.GetCurrentUser(ctx)
+		require.NoError(t, err, "before the phase %s", phase)
+		require.NoError(t, admin.RotateCertAuthority(ctx, types.RotateRequest{Type: types.UserCA, TargetPhase: phase, Mode: types.RotationModeManual}))
+	}
+	require.Eventually(t, func() bool {
+		_, err := alice.GetCurrentUser(ctx)
+		return trace.IsAccessDenied(err)
+	}, 20*time.Second, 100*time.Millisecond, "a certificate of the old authority is good")
+	renewed := f.connect(t, user(t, f.auth, "alice", time.Hour, "access"))
+	_, err := renewed.GetCurrentUser(ctx)
+	require.NoError(t, err)
+}
+
 func TestLocal(t *testing.T) {
 	ctx := t.Context()
 	f := newFixture(t)
