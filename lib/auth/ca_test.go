@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 
@@ -110,6 +111,48 @@ func TestSealingKey(t *testing.T) {
 	require.NoError(t, s.Close())
 }
 
+// Auth servers on hosts of their own share a storage, and need the same key.
+func TestSeveralAuthServers(t *testing.T) {
+	ctx := t.Context()
+	storage := filepath.Join(t.TempDir(), "storage")
+	openHost := func(dir string) (*Server, error) {
+		store, err := sqlite.Open(ctx, sqlite.Config{Dir: storage})
+		require.NoError(t, err)
+		return Open(ctx, Config{DataDir: dir, Backend: store, ClusterName: "example.com", Log: discard()})
+	}
+	dirs := []string{t.TempDir(), t.TempDir()}
+	servers, errs := make([]*Server, 2), make([]error, 2)
+	var group sync.WaitGroup
+	for i := range dirs {
+		group.Go(func() { servers[i], errs[i] = openHost(dirs[i]) })
+	}
+	group.Wait()
+	first, second := 0, 1
+	if errs[0] != nil {
+		first, second = 1, 0
+	}
+	require.NoError(t, errs[first], "no host made the cluster")
+	defer servers[first].Close() //nolint:errcheck // a test's end
+	// It had made a key of its own by then, or was late enough to make none.
+	require.True(t, trace.IsAccessDenied(errs[second]) || trace.IsNotFound(errs[second]), "%v", errs[second])
+	require.ErrorContains(t, errs[second], "storage.ca_key_file")
+
+	key, err := os.ReadFile(filepath.Join(dirs[first], "ca_key"))
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(filepath.Join(dirs[second], "ca_key"), key, 0o600))
+	joined, err := openHost(dirs[second])
+	require.NoError(t, err)
+	defer joined.Close() //nolint:errcheck // a test's end
+	require.Equal(t, withKeys(t, servers[first], types.HostCA).GetActiveKeys(), withKeys(t, joined, types.HostCA).GetActiveKeys())
+
+	// Another that has no key at all is told, and makes none.
+	third := t.TempDir()
+	_, err = openHost(third)
+	require.True(t, trace.IsNotFound(err), "%v", err)
+	require.ErrorContains(t, err, "copy it from an auth server of this cluster")
+	require.NoFileExists(t, filepath.Join(third, "ca_key"))
+}
+
 // What the first version wrote: SSH keys alone, in the clear.
 func TestAuthoritiesOfAnEarlierVersionAreCompleted(t *testing.T) {
 	ctx := t.Context()
@@ -134,18 +177,26 @@ func TestAuthoritiesOfAnEarlierVersionAreCompleted(t *testing.T) {
 	require.NoError(t, store.Create(ctx, items...))
 
 	// Whoever is first, tctl or the daemon: all see the same afterwards.
-	first, err := Open(ctx, Config{DataDir: dir, Log: discard()})
-	require.NoError(t, err)
-	defer first.Close() //nolint:errcheck // a test's end
-	second := open(t, Config{DataDir: dir})
+	servers, errs := make([]*Server, 6), make([]error, 6)
+	var group sync.WaitGroup
+	for i := range servers {
+		group.Go(func() { servers[i], errs[i] = Open(ctx, Config{DataDir: dir, Log: discard()}) })
+	}
+	group.Wait()
+	for i := range servers {
+		require.NoError(t, errs[i])
+		defer servers[i].Close() //nolint:errcheck // a test's end
+	}
 	for _, kind := range authorityKinds() {
 		item, err := store.Get(ctx, authorityKey(kind, "example.com"))
 		require.NoError(t, err)
 		require.NotContains(t, string(item.Value), "LS0tLS1CRUdJTiBPUEVOU1NI", "a private key is in the clear")
-		authority := withKeys(t, first, kind)
+		authority := withKeys(t, servers[0], kind)
 		require.Equal(t, before[kind], string(authority.GetActiveKeys().SSH[0].PrivateKey))
 		require.Len(t, authority.GetActiveKeys().TLS, 1)
-		require.Equal(t, authority.GetActiveKeys(), withKeys(t, second, kind).GetActiveKeys())
+		for _, server := range servers {
+			require.Equal(t, authority.GetActiveKeys(), withKeys(t, server, kind).GetActiveKeys())
+		}
 	}
 	require.NoError(t, store.Close())
 }
