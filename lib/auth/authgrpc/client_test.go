@@ -364,16 +364,20 @@ func TestClientCertificates(t *testing.T) {
 	require.NoError(t, err)
 	_, err = f.connect(t, k.credentials(t, certs)).Ping(ctx)
 	require.NoError(t, err)
-	for name, change := range map[string]func(*proto.HostCertsRequest){
-		"another host":        func(r *proto.HostCertsRequest) { r.HostID = uuid.NewString() },
-		"another role":        func(r *proto.HostCertsRequest) { r.Role = types.RoleAuth },
-		"the auth service":    func(r *proto.HostCertsRequest) { r.DNSNames = []string{constants.APIDomain} },
-		"the auth service, 2": func(r *proto.HostCertsRequest) { r.AdditionalPrincipals = []string{"x.TELEPORT.cluster.local."} },
+	for _, tc := range []struct {
+		name   string
+		change func(*proto.HostCertsRequest)
+		is     func(error) bool
+	}{
+		{"another host", func(r *proto.HostCertsRequest) { r.HostID = uuid.NewString() }, trace.IsAccessDenied},
+		{"another role", func(r *proto.HostCertsRequest) { r.Role = types.RoleAuth }, trace.IsAccessDenied},
+		{"named as the auth service", func(r *proto.HostCertsRequest) { r.DNSNames = []string{constants.APIDomain} }, trace.IsBadParameter},
+		{"several roles", func(r *proto.HostCertsRequest) { r.SystemRoles = []types.SystemRole{types.RoleAuth} }, trace.IsBadParameter},
 	} {
 		changed := *hostRequest
-		change(&changed)
+		tc.change(&changed)
 		_, err := node.GenerateHostCerts(ctx, &changed)
-		require.True(t, trace.IsAccessDenied(err), "%s: %v", name, err)
+		require.True(t, tc.is(err), "%s: %v", tc.name, err)
 	}
 }
 
@@ -487,8 +491,11 @@ func TestClientEvents(t *testing.T) {
 	require.NoError(t, err)
 	found, _, err = editor.SearchEvents(ctx, time.Now().Add(-time.Hour), time.Now().Add(time.Hour), defaults.Namespace, []string{"user.create"}, 10, types.EventOrderAscending, "")
 	require.NoError(t, err)
-	require.Len(t, found, 1)
-	require.Equal(t, "erin", found[0].(*apievents.UserCreate).User)
+	require.Len(t, found, 2)
+	made := found[1].(*apievents.UserCreate)
+	require.Equal(t, "new", made.Name)
+	require.Equal(t, "erin", made.User)
+	require.Contains(t, made.RemoteAddr, "127.0.0.1:")
 }
 
 func TestClientWatcher(t *testing.T) {
