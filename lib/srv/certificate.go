@@ -46,6 +46,9 @@ const (
 // not overflow the arithmetic of times.
 const lastSecond = 253402300799
 
+// maxRoles bounds the roles of a certificate.
+const maxRoles = 1000
+
 // maxOptionName is how much of a critical option's name a reason quotes.
 const maxOptionName = 64
 
@@ -61,7 +64,9 @@ type Identity struct {
 	// HostID is the host's unique id, where a host of Config.Hosts has logged in
 	// and no person. It is the Login then, and TeleportUser is empty.
 	HostID string
-	// Roles are those that the certificate carries; nil where it carries none.
+	// Roles are those that the certificate carries; nil where it says nothing of
+	// roles, and not nil where it says that there are none. Names may hold any
+	// bytes.
 	Roles []string
 	// Traits are those that the certificate carries, by name; nil where it
 	// carries none. Names and values may hold any bytes.
@@ -245,9 +250,9 @@ func allowsAddress(allowed []netip.Prefix, remote net.Addr) bool {
 	return slices.ContainsFunc(allowed, func(p netip.Prefix) bool { return p.Contains(addr) })
 }
 
-// identify reads a checked certificate. What is ignored of it are extensions that
-// cannot be read, by name; the rest of the Identity is good.
-func identify(cert *ssh.Certificate, login string, uid uint32) (_ Identity, ignored map[string]error) {
+// identify reads a checked certificate. unreadable are the extensions that cannot
+// be read, by name; the rest of the Identity is good.
+func identify(cert *ssh.Certificate, login string, uid uint32) (_ Identity, unreadable map[string]error) {
 	permits := func(name string) bool {
 		_, ok := cert.Extensions[name]
 		return ok
@@ -269,20 +274,20 @@ func identify(cert *ssh.Certificate, login string, uid uint32) (_ Identity, igno
 	if cert.ValidBefore <= lastSecond {
 		identity.ValidBefore = time.Unix(int64(cert.ValidBefore), 0)
 	}
-	ignored = make(map[string]error)
+	unreadable = make(map[string]error)
 	if value, ok := cert.Extensions[rolesExtension]; ok {
 		var err error
 		if identity.Roles, err = parseRoles(value); err != nil {
-			ignored[rolesExtension] = err
+			unreadable[rolesExtension] = err
 		}
 	}
 	if value, ok := cert.Extensions[traitsExtension]; ok {
 		var err error
 		if identity.Traits, err = parseTraits(value); err != nil {
-			ignored[traitsExtension] = err
+			unreadable[traitsExtension] = err
 		}
 	}
-	return identity, ignored
+	return identity, unreadable
 }
 
 // parseRoles reads the value of rolesExtension.
@@ -297,7 +302,11 @@ func parseRoles(value string) ([]string, error) {
 	if roles.Version != "v1" {
 		return nil, trace.BadParameter("its version is %q, and only v1 is known", cut(roles.Version, maxOptionName))
 	}
-	return roles.Roles, nil
+	if len(roles.Roles) > maxRoles {
+		return nil, trace.BadParameter("it has %d roles, and may have %d", len(roles.Roles), maxRoles)
+	}
+	// A list that is empty or missing is a list all the same.
+	return append([]string{}, roles.Roles...), nil
 }
 
 // parseTraits reads the value of traitsExtension: lists of strings by name.

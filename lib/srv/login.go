@@ -47,6 +47,8 @@ const (
 	reasonSourceAddress     = "source-address-is-not-allowed"
 	reasonNoUser            = "no-such-user-on-this-host"
 	reasonUsersUnreadable   = "user-database-could-not-be-read"
+	reasonRolesUnreadable   = "roles-cannot-be-read"
+	reasonNotAuthorized     = "access-could-not-be-decided"
 	reasonSecondFactor      = "second-factor-was-not-given"
 	reasonGraceTime         = "login-grace-time-is-over"
 	reasonShutdown          = "server-is-shutting-down"
@@ -293,6 +295,9 @@ func (l *login) keyProven(meta ssh.ConnMetadata, key ssh.PublicKey, permissions 
 		}
 		l.identity, _ = identify(cert, meta.User(), 0)
 		l.identity.HostID, l.identity.TeleportUser = meta.User(), ""
+		if reason := l.authorize(); reason != "" {
+			return nil, refuse(reason)
+		}
 		return permissions, nil
 	}
 	uid, found, err := l.lookup(meta.User())
@@ -303,15 +308,56 @@ func (l *login) keyProven(meta ssh.ConnMetadata, key ssh.PublicKey, permissions 
 	if !found && l.server.cfg.LookupUID != nil {
 		return nil, refuse(reasonNoUser)
 	}
-	var ignored map[string]error
-	l.identity, ignored = identify(cert, meta.User(), uid)
-	for name, err := range ignored {
-		l.server.log.Warnf("The certificate of %v has an extension %s that is ignored: %v", quote(cert.KeyId), name, err)
+	var unreadable map[string]error
+	l.identity, unreadable = identify(cert, meta.User(), uid)
+	for name, err := range unreadable {
+		l.server.log.Warnf("The certificate of %v has an extension %s that cannot be read: %v", quote(cert.KeyId), name, err)
+	}
+	// Without its roles the certificate would be one that has none, and those are
+	// decided by their principals alone.
+	if unreadable[rolesExtension] != nil {
+		return nil, refuse(reasonRolesUnreadable)
+	}
+	if reason := l.authorize(); reason != "" {
+		return nil, refuse(reason)
 	}
 	if l.server.cfg.SecondFactor != nil {
 		return nil, l.askForMore(meta)
 	}
 	return permissions, nil
+}
+
+// authorize asks Config.Authorize, and returns why the client may not go on;
+// empty where it may.
+func (l *login) authorize() (reason string) {
+	if l.server.cfg.Authorize == nil {
+		return ""
+	}
+	ctx, cancel := l.untilGone()
+	defer cancel()
+	err := l.server.cfg.Authorize(ctx, l.identity)
+	if err == nil {
+		return ""
+	}
+	if refusal, ok := errors.AsType[*Refusal](err); ok {
+		l.server.log.Infof("Refusing %v the login %v: %v.", quote(l.identity.TeleportUser), quote(l.identity.Login), err)
+		return refusal.Reason
+	}
+	l.server.log.Errorf("Refused %v the login %v, because it could not be decided what the user may do: %v", quote(l.identity.TeleportUser), quote(l.identity.Login), err)
+	return reasonNotAuthorized
+}
+
+// untilGone returns a context that ends when the client has gone.
+func (l *login) untilGone() (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(l.server.ctx)
+	go func() {
+		select {
+		case <-l.conn.ended:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	return ctx, cancel
 }
 
 func (l *login) checkAuthority(cert *ssh.Certificate) (telling, string) {
@@ -363,6 +409,12 @@ func (l *login) refused(err error) {
 		// Close ends the clients' logins, and their records are due all the
 		// same. What the queue cannot take it counts, and says once a minute.
 		_ = s.cfg.Emitter.Emit(context.WithoutCancel(s.ctx), event)
+	}
+	if s.cfg.Refused != nil {
+		s.cfg.Refused(Refused{
+			Login: event.SystemUser, TeleportUser: event.TeleportUser, Reason: f.reason,
+			RemoteAddr: l.conn.RemoteAddr(), LocalAddr: l.conn.LocalAddr(),
+		})
 	}
 }
 

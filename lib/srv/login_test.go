@@ -408,6 +408,20 @@ func TestRefusals(t *testing.T) {
 			person: "alice",
 			reason: "critical-option-force-command-is-empty",
 		}, {
+			name: "roles that nobody can read",
+			auth: func(_ *testing.T, h *host) []ssh.AuthMethod {
+				return signers(h.person(func(c *ssh.Certificate) { c.Extensions["teleport-roles"] = `["access"` }))
+			},
+			person: "alice",
+			reason: "roles-cannot-be-read",
+		}, {
+			name: "roles of another version",
+			auth: func(_ *testing.T, h *host) []ssh.AuthMethod {
+				return signers(h.person(func(c *ssh.Certificate) { c.Extensions["teleport-roles"] = `{"version":"v9","roles":["access"]}` }))
+			},
+			person: "alice",
+			reason: "roles-cannot-be-read",
+		}, {
 			name: "from elsewhere",
 			auth: func(_ *testing.T, h *host) []ssh.AuthMethod {
 				return signers(h.person(option("source-address", "192.0.2.0/24,2001:db8::/32")))
@@ -506,15 +520,9 @@ func TestLogin(t *testing.T) {
 			},
 			want: func(i *srv.Identity) { i.Roles = []string{"access", "editor"} },
 		}, {
-			name:   "with roles that nobody can read",
-			change: func(c *ssh.Certificate) { c.Extensions["teleport-roles"] = `["access"` },
-			want:   func(*srv.Identity) {},
-			warns:  true,
-		}, {
-			name:   "with roles of another version",
-			change: func(c *ssh.Certificate) { c.Extensions["teleport-roles"] = `{"version":"v9","roles":["access"]}` },
-			want:   func(*srv.Identity) {},
-			warns:  true,
+			name:   "with a list of roles that is empty",
+			change: func(c *ssh.Certificate) { c.Extensions["teleport-roles"] = `{"version":"v1"}` },
+			want:   func(i *srv.Identity) { i.Roles = []string{} },
 		}, {
 			name: "with traits",
 			change: func(c *ssh.Certificate) {

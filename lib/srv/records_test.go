@@ -23,6 +23,8 @@ func TestReasonsAreDocumented(t *testing.T) {
 		"session/run_linux.go": `reason: +"([^"]+)"`,
 		"node/login.go":        `recordRefusal\("([^"]+)"\)`,
 		"node/secondfactor.go": `Reason: "([^"]+)"`,
+		"../access/access.go":  `Reason[A-Z]\w+ += "([^"]+)"`,
+		"../access/decide.go":  `Reason[A-Z]\w+ += "([^"]+)"`,
 	} {
 		code, err := os.ReadFile(filepath.FromSlash(file))
 		require.NoError(t, err)

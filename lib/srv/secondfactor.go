@@ -6,7 +6,6 @@ package srv
 // 4256).
 
 import (
-	"context"
 	"errors"
 
 	"golang.org/x/crypto/ssh"
@@ -24,11 +23,11 @@ type Attempt struct {
 	Ask ssh.KeyboardInteractiveChallenge
 }
 
-// Refusal is why a second factor was not enough.
+// Refusal is why Config.Authorize or Config.SecondFactor keeps a client out.
 type Refusal struct {
 	// Reason is what the record says: words joined by hyphens.
 	Reason string
-	// Final says that no other answer would change it: Config.SecondFactor is not
+	// Final, of a second factor, says that no other answer would change it: Config.SecondFactor is not
 	// called again for this connection.
 	Final bool
 	Err   error
@@ -52,15 +51,8 @@ func (l *login) secondFactor(meta ssh.ConnMetadata, ask ssh.KeyboardInteractiveC
 	if l.final != nil {
 		return nil, l.refuse(*l.final)
 	}
-	ctx, cancel := context.WithCancel(l.server.ctx)
+	ctx, cancel := l.untilGone()
 	defer cancel()
-	go func() {
-		select {
-		case <-l.conn.ended:
-			cancel()
-		case <-ctx.Done():
-		}
-	}()
 	second, err := l.server.cfg.SecondFactor(ctx, Attempt{Identity: l.identity, Conn: meta, Ask: ask})
 	if err == nil {
 		l.second = second

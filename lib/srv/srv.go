@@ -26,7 +26,8 @@
 // Only who holds the private key of a user certificate that one of Config.CAs
 // has signed, that is valid now, that names the login among its principals (a
 // certificate without principals is good for nobody), and whose critical
-// options are all known and fulfilled. Keys without a certificate, passwords,
+// options are all known and fulfilled. Roles in it must be readable, and
+// Config.Authorize may decide by them. Keys without a certificate, passwords,
 // SHA-1 and RSA below 2048 bits are refused. Config.SecondFactor may ask for more
 // after the certificate, never instead of it.
 //
@@ -113,6 +114,14 @@ type Config struct {
 	// logins only: never an empty one, one longer than 255 bytes, or one with
 	// NUL, a newline, ':' or '/'.
 	LookupUID func(login string) (uid uint32, found bool, err error)
+	// Authorize, where it is set, decides about a client whose certificate was
+	// proven and found good, before SecondFactor: by roles, or by locks. It is
+	// called for each such certificate; nil lets the client go on. A *Refusal in
+	// the error says why for the records. ctx ends with the connection.
+	Authorize func(ctx context.Context, identity Identity) error
+	// Refused, where it is set, hears of each connection whose authentication
+	// failed, once, after its events were emitted. It must not block.
+	Refused func(Refused)
 	// SecondFactor, where it is set, decides about a client whose certificate was
 	// proven and found good, and may ask the person questions. It is called for
 	// each time that the client tries, one after the other, until it returns no
@@ -184,6 +193,19 @@ func (c *Config) CheckAndSetDefaults() error {
 		c.Log = logrus.StandardLogger()
 	}
 	return nil
+}
+
+// Refused is a connection whose authentication failed.
+type Refused struct {
+	// Login is the name that was asked for. It may hold any bytes, 4096 of them.
+	Login string
+	// TeleportUser is the person, where a trusted certificate was proven, and
+	// empty otherwise. It may hold any bytes, 4096 of them.
+	TeleportUser string
+	// Reason is what the records say: words joined by hyphens.
+	Reason string
+	// RemoteAddr and LocalAddr are the connection's.
+	RemoteAddr, LocalAddr net.Addr
 }
 
 // Conn is a connection whose client has proven who it is.
@@ -315,7 +337,7 @@ func mayPass(err error) bool {
 // accept starts serving one connection, or closes it.
 func (s *Server) accept(conn net.Conn) {
 	c := &connection{Conn: conn}
-	if s.cfg.SecondFactor != nil {
+	if s.cfg.SecondFactor != nil || s.cfg.Authorize != nil {
 		c.ended = make(chan struct{})
 	}
 	s.mu.Lock()

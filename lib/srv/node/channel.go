@@ -190,6 +190,10 @@ func (s *channel) request(r *ssh.Request) (ok bool, work func() outcome) {
 			s.conn.forwarding.warnOnce("Agent forwarding is refused: the certificate does not permit it (permit-agent-forwarding).")
 			return false, nil
 		}
+		if !s.conn.may.ForwardAgent {
+			s.conn.forwarding.warnOnce("Agent forwarding is refused: a role of the user does not permit it (forward_agent).")
+			return false, nil
+		}
 		s.agent = !s.started
 		return s.agent, nil
 	case "x11-req":

@@ -123,6 +123,8 @@ func (f *forwarding) refusal() string {
 		return "this node forwards no connections (port_forwarding)"
 	case !f.conn.Identity.PermitPortForwarding:
 		return "the certificate does not permit forwarding (permit-port-forwarding)"
+	case !f.conn.may.PortForwarding:
+		return "a role of the user does not permit forwarding (port_forwarding)"
 	}
 	return ""
 }

@@ -28,7 +28,7 @@ const (
 // active notes that something is sent on a channel, either way. Whatever carries a
 // channel's data calls it, or takes the channel as noted returns it.
 func (c *connection) active() {
-	if c.server.cfg.IdleTimeout > 0 {
+	if c.may.ClientIdleTimeout > 0 {
 		c.lastActive.Store(c.server.cfg.Clock.Now().UnixNano())
 	}
 }
@@ -41,7 +41,7 @@ type noted struct {
 
 // noted returns the channel, with its data noted.
 func (c *connection) noted(ch ssh.Channel) ssh.Channel {
-	if c.server.cfg.IdleTimeout <= 0 {
+	if c.may.ClientIdleTimeout <= 0 {
 		return ch
 	}
 	return noted{Channel: ch, conn: c}
@@ -63,7 +63,7 @@ func (n noted) Write(b []byte) (int, error) {
 // endIdle ends the connection when nothing was sent for as long as may be. It
 // returns what stops it. Keepalives and windows do not count, which nobody notes.
 func (c *connection) endIdle() (stop func()) {
-	timeout := c.server.cfg.IdleTimeout
+	timeout := c.may.ClientIdleTimeout
 	if timeout <= 0 {
 		return func() {}
 	}
@@ -88,7 +88,7 @@ func (c *connection) endIdle() (stop func()) {
 // it.
 func (c *connection) endExpired() (stop func()) {
 	end := c.Identity.ValidBefore
-	if !c.server.cfg.DisconnectExpired || end.IsZero() {
+	if !c.may.DisconnectExpiredCert || end.IsZero() {
 		return func() {}
 	}
 	left := func() time.Duration { return end.Sub(c.server.cfg.Clock.Now()) }

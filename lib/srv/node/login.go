@@ -111,6 +111,9 @@ type login struct {
 	// ended says that teleport-session has told the audit system of the end.
 	ended bool
 	over  bool
+	// events is what Config.Events has heard of the login; its zero value has
+	// heard nothing.
+	events loginEvents
 	// leaders are the processes that were started, each of which leads a
 	// session, with whether they still run.
 	leaders map[int]bool
@@ -125,6 +128,8 @@ type waiter struct {
 	answer chan result
 	// files is how many descriptors the process comes with.
 	files int
+	// start is what was asked for.
+	start *session.Start
 }
 
 type result struct {
@@ -241,7 +246,7 @@ func (l *login) ask(m *session.Start, answer chan result) error {
 	if m.PTY != nil || m.Program == session.Forward {
 		files = 1
 	}
-	l.waiting[m.ID] = waiter{answer: answer, files: files}
+	l.waiting[m.ID] = waiter{answer: answer, files: files, start: m}
 	if err := l.write(start); err != nil {
 		delete(l.waiting, m.ID)
 		return trace.Wrap(err, "asking teleport-session for a process")
@@ -378,6 +383,9 @@ func (l *login) end(ctx context.Context) {
 			timeout = timer.Chan()
 		case <-timeout:
 			l.log.Warn("teleport-session has not ended its login yet, and goes on without the daemon.")
+			l.mu.Lock()
+			l.tellEnd()
+			l.mu.Unlock()
 			return
 		}
 	}
@@ -451,6 +459,7 @@ func (l *login) take(m session.Message, fds []int) {
 		}
 		l.refused = trace.Wrap(&refusedError{text: m.Text, err: errors.New(m.Reason)})
 		l.ended = m.Recorded
+		l.tellHostRefused(m)
 		l.answerAll(l.refused)
 	case *session.Started:
 		l.leaders[int(m.PID)] = true
@@ -459,6 +468,7 @@ func (l *login) take(m session.Message, fds []int) {
 			break
 		}
 		delete(l.waiting, m.ID)
+		l.tellStart(wait.start)
 		exited := make(chan *session.Exited, 1)
 		l.running[m.ID] = running{pid: int(m.PID), tty: m.TTY, exited: exited}
 		if len(fds) != wait.files {
@@ -517,6 +527,7 @@ func (l *login) answerAll(err error) {
 func (l *login) finish(exit error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	defer l.tellEnd()
 	givenUp := l.over
 	l.over = true
 	how, crashed := describeExit(exit)
@@ -608,6 +619,7 @@ func (l *login) suspects(crashed bool) string {
 func (l *login) recordRefusal(reason string) {
 	l.record(auditd.AuditUserLogin, auditd.Failed, reason, "")
 	l.record(auditd.AuditUserErr, auditd.Failed, reason, "")
+	l.tellAttempt(reason)
 }
 
 // record tells the audit system what teleport-session cannot tell any more.

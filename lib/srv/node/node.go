@@ -33,11 +33,13 @@ import (
 	"sync/atomic"
 	"time"
 
+	apievents "github.com/gravitational/teleport/api/types/events"
 	"github.com/gravitational/trace"
 	"github.com/jonboulle/clockwork"
 	"github.com/sirupsen/logrus"
 	"golang.org/x/crypto/ssh"
 
+	"teleport-auditd/lib/access"
 	"teleport-auditd/lib/auditd"
 	"teleport-auditd/lib/pam/pamenv"
 	"teleport-auditd/lib/srv"
@@ -116,6 +118,19 @@ type Config struct {
 	IdleTimeout time.Duration
 	// DisconnectExpired ends a connection when its certificate does.
 	DisconnectExpired bool
+	// Access decides what somebody with a good certificate may do here, by roles
+	// and locks. Nil leaves it to the certificate alone. A *access.Denied says
+	// why for the records; any error refuses. It is asked before the client has
+	// authenticated, and again when it has, and answers from a cache: clients
+	// wait for it.
+	Access func(ctx context.Context, identity srv.Identity) (access.Options, error)
+	// Events takes the events of the cluster's audit log: the start and the end
+	// of each login, and logins that were refused. It must not block. Nil has
+	// none.
+	Events func(apievents.AuditEvent)
+	// Hostname and Labels are the node's, for Events.
+	Hostname string
+	Labels   map[string]string
 	// Banner returns what clients see before they authenticate. Nil shows none.
 	Banner func() string
 	// PAM is off in its zero value.
@@ -194,6 +209,9 @@ type Server struct {
 	// gates bound the threads that users hold up.
 	gates   forward.Gates
 	outputs outputBuffers
+	// open are the connections whose clients have authenticated.
+	openMu sync.Mutex
+	open   map[*connection]struct{}
 }
 
 // New returns a node that accepts nothing before Serve is called.
@@ -202,7 +220,7 @@ func New(cfg Config) (*Server, error) {
 		return nil, trace.Wrap(err)
 	}
 	log := cfg.Log.WithField("component", "node")
-	s := &Server{cfg: cfg, log: log, debug: log.Logger.IsLevelEnabled(logrus.DebugLevel)}
+	s := &Server{cfg: cfg, log: log, debug: log.Logger.IsLevelEnabled(logrus.DebugLevel), open: make(map[*connection]struct{})}
 	srvConfig := srv.Config{
 		Component:      "node",
 		Emitter:        cfg.Emitter,
@@ -217,6 +235,15 @@ func New(cfg Config) (*Server, error) {
 		LoginGraceTime: cfg.LoginGraceTime,
 		Clock:          cfg.Clock,
 		Log:            cfg.Log,
+	}
+	if cfg.Access != nil {
+		srvConfig.Authorize = func(ctx context.Context, identity srv.Identity) error {
+			_, err := cfg.Access(ctx, identity)
+			return refusal(err)
+		}
+	}
+	if cfg.Events != nil {
+		srvConfig.Refused = s.tellRefused
 	}
 	if cfg.PAM.Authenticate {
 		srvConfig.SecondFactor = s.secondFactor
@@ -253,6 +280,8 @@ type connection struct {
 	server *Server
 	log    logrus.FieldLogger
 	login  *login
+	// may is what the client may do, by the roles and by Config.
+	may access.Options
 	// forwarding is what the client forwards.
 	forwarding *forwarding
 	// noMore is set when the client has said that it opens no more sessions.
@@ -273,6 +302,11 @@ func (s *Server) handle(ctx context.Context, conn *srv.Conn) {
 		l = newLogin(s, conn.Identity, conn.RemoteAddr(), conn.LocalAddr())
 	}
 	c := &connection{Conn: conn, server: s, log: l.log, login: l, channels: make(map[*channel]struct{})}
+	defer s.enter(c)()
+	if err := c.authorize(ctx); err != nil {
+		c.turnAway(err)
+		return
+	}
 	c.forwarding = newForwarding(c)
 	l.adopt(c)
 	c.spawn(c.serveRequests)
