@@ -32,10 +32,11 @@
 // A destination is a registered node by the node's UUID, by its name, or by its
 // name and the cluster's (web.example.com), with the port that it registered, 22
 // (ssh's default) or 0; by the address and port that it registered; or by labels
-// (env=prod, or env=prod,tier=db or env=prod+tier=db: all must match). What fits several nodes is
-// refused. The proxy only ever connects to addresses that nodes registered, and
-// never looks up a name that a client gave. A node that has registered no address,
-// or that it uses a tunnel, is reached through Config.Tunnels.
+// (env=prod, or env=prod,tier=db or env=prod+tier=db, where all must match). What
+// fits several nodes is refused. The proxy only ever connects to addresses that
+// nodes registered, and never looks up a name that a client gave. A node that has
+// registered no address, or that it uses a tunnel, is reached through
+// Config.Tunnels.
 //
 // # The client's address
 //
