@@ -28,6 +28,7 @@ import (
 
 	"teleport-auditd/lib/auditd"
 	"teleport-auditd/lib/auditd/auditdtest"
+	"teleport-auditd/lib/srv"
 	"teleport-auditd/lib/srv/srvtest"
 	"teleport-auditd/lib/srv/tunnel"
 )
@@ -593,6 +594,37 @@ func TestRefusedHosts(t *testing.T) {
 			}, events[0])
 		})
 	}
+}
+
+// TestAuthorize: a lock on a node keeps its tunnel away, and one on a user the user.
+func TestAuthorize(t *testing.T) {
+	t.Parallel()
+	refused := make(chan srv.Refused, 10)
+	w := newWorld(t, func(c *tunnel.ServerConfig) {
+		c.Authorize = func(_ context.Context, identity srv.Identity) error {
+			switch {
+			case identity.HostID == uuid && identity.TeleportUser == "":
+				return &srv.Refusal{Reason: "node-is-locked"}
+			case identity.HostID == "" && identity.TeleportUser == "alice":
+				return &srv.Refusal{Reason: "user-is-locked"}
+			}
+			return nil
+		}
+		c.Refused = func(r srv.Refused) { refused <- r }
+	})
+	for user, signer := range map[string]ssh.Signer{
+		uuid:  w.node(t).get()[1],
+		"bob": w.userCA.Login(t, w.clock.Now()),
+	} {
+		_, err := ssh.Dial("tcp", w.addr, &ssh.ClientConfig{User: user, Auth: []ssh.AuthMethod{ssh.PublicKeys(signer)}, HostKeyCallback: ssh.InsecureIgnoreHostKey()})
+		require.Error(t, err)
+		r := <-refused
+		require.Equal(t, user, r.Login)
+		require.Equal(t, map[string]string{uuid: "node-is-locked", "bob": "user-is-locked"}[user], r.Reason)
+	}
+	require.Len(t, w.recorder.Events(), 2)
+	_, err := w.server.Dial(t.Context(), uuid)
+	require.True(t, trace.IsNotFound(err))
 }
 
 // TestOtherProxies: a node gives its tunnel to nobody but a proxy of its cluster.
