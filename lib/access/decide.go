@@ -115,7 +115,7 @@ func (d *Decider) Decide(ctx context.Context, person Person) (Options, error) {
 		}
 	}
 	if len(roles) == 0 && len(missing) > 0 {
-		return Options{}, &Denied{Reason: ReasonRole, Message: fmt.Sprintf("the roles %q of the certificate do not exist any more", missing)}
+		return Options{}, &Denied{Reason: ReasonRole, Message: "the roles of the certificate do not exist any more: " + shortList(missing)}
 	}
 	labels := d.cfg.Labels()
 	if labels == nil {
@@ -176,6 +176,20 @@ func (d *Decider) Locked(lock types.Lock, person Person) *Denied {
 		denied.Message += ": " + why
 	}
 	return denied
+}
+
+// shortList quotes the first of many names, and of each what tells it.
+func shortList(names []string) string {
+	const enough, length = 5, 64
+	var quoted []string
+	for _, name := range names[:min(len(names), enough)] {
+		quoted = append(quoted, fmt.Sprintf("%q", name[:min(len(name), length)]))
+	}
+	list := strings.Join(quoted, ", ")
+	if len(names) > enough {
+		list += fmt.Sprintf(" and %d others", len(names)-enough)
+	}
+	return list
 }
 
 // oneLine makes a text fit for a terminal and a log: whoever locks somebody may

@@ -5,6 +5,7 @@ package access_test
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -67,6 +68,7 @@ func TestDecide(t *testing.T) {
 		{name: "allowed", roles: []string{"prod"}, want: byRole},
 		{name: "one role is gone", roles: []string{"gone", "prod"}, want: byRole},
 		{name: "all roles are gone", roles: []string{"gone"}, reason: access.ReasonRole},
+		{name: "many long roles are gone", roles: slices.Repeat([]string{strings.Repeat("x", 10000)}, 1000), reason: access.ReasonRole},
 		{name: "another host", roles: []string{"test"}, reason: access.ReasonNode},
 		{name: "no login", roles: []string{"auditor"}, reason: access.ReasonLogin},
 		{name: "no answer", roles: []string{"prod"}, err: errors.New("the cache is empty"), reason: "undecided"},
@@ -100,7 +102,7 @@ func TestDecide(t *testing.T) {
 			reason := ""
 			if denied, ok := errors.AsType[*access.Denied](err); ok {
 				reason = denied.Reason
-				if strings.ContainsAny(denied.Message, "\x1b\n") || len(denied.Message) > 300 {
+				if strings.ContainsAny(denied.Message, "\x1b\n") || len(denied.Message) > 500 {
 					t.Errorf("the line is %q", denied.Message)
 				}
 			} else if err != nil {

@@ -56,6 +56,8 @@ const (
 	// syncInterval is how long events wait for others before all of them are
 	// written through to the disk.
 	syncInterval = 100 * time.Millisecond
+	// noticeInterval is the time between two lines about events that are lost.
+	noticeInterval = time.Minute
 )
 
 // Config is what New needs.
@@ -68,7 +70,8 @@ type Config struct {
 	// trace.AccessDenied several times, refuse it for good; after any other error
 	// it is sent again.
 	Send func(ctx context.Context, event apievents.AuditEvent) error
-	// MaxBytes bounds the events on disk; new ones are dropped beyond it.
+	// MaxBytes bounds the events on disk; new ones are dropped beyond it, and
+	// refused logins, which anybody can cause, beyond half of it.
 	// DefaultMaxBytes where it is zero.
 	MaxBytes int64
 	// Clock is the real one where it is nil.
@@ -123,7 +126,9 @@ type Spool struct {
 	total int64
 	// dropped counts the events that were lost since it was last said.
 	dropped int
-	closed  bool
+	// saidLost and saidKept are when the log had a line about that last.
+	saidLost, saidKept time.Time
+	closed             bool
 	// idle is closed when everything is sent; nil when nobody waits for it.
 	idle chan struct{}
 }
@@ -174,21 +179,32 @@ func (s *Spool) Emit(event apievents.AuditEvent) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err == nil {
-		err = s.append(record)
+		err = s.append(record, s.room(event))
 	}
+	now := s.cfg.Clock.Now()
 	if err != nil {
 		s.dropped++
-		if s.dropped == 1 {
+		if due(&s.saidLost, now) {
 			s.log.Errorf("An event of the cluster's audit log is lost (%s), and more may be: %v. How many is said when events are kept again.", event.GetType(), err)
 		}
 		return
 	}
-	if s.dropped > 0 {
+	if s.dropped > 0 && due(&s.saidKept, now) {
 		s.log.Errorf("Events of the cluster's audit log that are lost: %d. From now on they are kept again.", s.dropped)
 		s.dropped = 0
 	}
 	signal(s.wake)
 	signal(s.dirty)
+}
+
+// due tells whether something may be said that was said last at a time, and notes
+// that it is: refused logins come as often as anybody likes.
+func due(last *time.Time, now time.Time) bool {
+	if !last.IsZero() && now.Sub(*last) < noticeInterval {
+		return false
+	}
+	*last = now
+	return true
 }
 
 // signal tells whoever waits, now or the next time.
@@ -222,13 +238,29 @@ func encode(event apievents.AuditEvent) ([]byte, error) {
 	return record, nil
 }
 
-// append writes a record. The caller holds the lock.
-func (s *Spool) append(record []byte) error {
+// room is how much the spool may hold with an event of this kind in it. Who
+// knocks at the door must not keep the logins of others from being kept.
+func (s *Spool) room(event apievents.AuditEvent) int64 {
+	switch event := event.(type) {
+	case *apievents.AuthAttempt:
+		if !event.Success {
+			return s.cfg.MaxBytes / 2
+		}
+	case *apievents.UserLogin:
+		if !event.Success {
+			return s.cfg.MaxBytes / 2
+		}
+	}
+	return s.cfg.MaxBytes
+}
+
+// append writes a record, where there is room for it. The caller holds the lock.
+func (s *Spool) append(record []byte, room int64) error {
 	if s.closed {
 		return trace.ConnectionProblem(nil, "the spool is closed")
 	}
-	if s.total+int64(len(record)) > s.cfg.MaxBytes {
-		return trace.LimitExceeded("%s has %d bytes of events that wait for the auth service, and may have %d", s.cfg.Dir, s.total, s.cfg.MaxBytes)
+	if s.total+int64(len(record)) > room {
+		return trace.LimitExceeded("%s has %d bytes of events that wait for the auth service, and may have %d", s.cfg.Dir, s.total, room)
 	}
 	if s.writing == nil || s.last().size >= segmentSize {
 		if err := s.begin(); err != nil {

@@ -42,8 +42,10 @@ func TestMain(m *testing.M) {
 
 // emitForEver prints the name of each event that was kept.
 func emitForEver(dir string) {
+	log, _ := logtest.NewNullLogger()
 	s, err := spool.New(spool.Config{
 		Dir:  dir,
+		Log:  log,
 		Send: func(context.Context, apievents.AuditEvent) error { return trace.ConnectionProblem(nil, "away") },
 	})
 	if err != nil {
@@ -215,7 +217,9 @@ func TestAway(t *testing.T) {
 	srv, clock := &server{}, clockwork.NewFakeClock()
 	srv.fail(trace.ConnectionProblem(nil, "connection refused"))
 	s, hook := open(t, t.TempDir(), srv, func(c *spool.Config) { c.Clock = clock })
-	sent := 0
+	sent := 1
+	s.Emit(newEvent(0))
+	require.Eventually(t, func() bool { return len(lines(hook, logrus.WarnLevel)) == 1 }, sessiontest.Patience, time.Millisecond)
 	for range 600 {
 		s.Emit(newEvent(sent))
 		sent++
@@ -351,6 +355,25 @@ func TestBounded(t *testing.T) {
 	flush(t, s)
 	require.Equal(t, append(names(0, kept), name(100)), srv.names())
 	require.Contains(t, lines(hook, logrus.ErrorLevel)[1], fmt.Sprintf("lost: %d.", 100-kept))
+}
+
+// TestKnocking: refused logins leave room for the others.
+func TestKnocking(t *testing.T) {
+	t.Parallel()
+	srv := &server{}
+	srv.fail(trace.ConnectionProblem(nil, "away"))
+	s, _ := open(t, t.TempDir(), srv, func(c *spool.Config) { c.MaxBytes = 16 << 10 })
+	for i := range 1000 {
+		s.Emit(&apievents.AuthAttempt{Metadata: apievents.Metadata{Type: "auth", ID: fmt.Sprint("knock-", i)}})
+	}
+	for i := range 10 {
+		s.Emit(newEvent(i))
+	}
+	srv.fail(nil)
+	flush(t, s)
+	got := srv.names()
+	require.Greater(t, len(got), 20)
+	require.Equal(t, names(0, 10), got[len(got)-10:])
 }
 
 // TestFullDisk fills a file system of 64 KiB.

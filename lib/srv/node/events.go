@@ -77,6 +77,8 @@ func (l *login) tellStart(first *session.Start) {
 	pid := l.teleportSession.Pid
 	labels[labelPID] = strconv.Itoa(pid)
 	for label, file := range map[string]string{labelSession: "sessionid", labelLoginUID: "loginuid"} {
+		// The node's own labels are anybody's word.
+		delete(labels, label)
 		if id, ok := l.kernelID(pid, file); ok {
 			labels[label] = id
 		}
@@ -144,12 +146,17 @@ func (l *login) tellEnd() {
 }
 
 // tellRefused tells of somebody who could not authenticate, or was not let in.
+// The event has no place for a server but its address.
 func (s *Server) tellRefused(r srv.Refused) {
+	message := ""
+	if s.cfg.Hostname != "" {
+		message = "refused by the node " + s.cfg.Hostname
+	}
 	s.cfg.Events(&apievents.AuthAttempt{
 		Metadata:           s.eventMetadata(authAttemptEvent, authAttemptCode),
 		UserMetadata:       apievents.UserMetadata{User: clean(r.TeleportUser, maxEventText), Login: clean(r.Login, maxEventText)},
 		ConnectionMetadata: connectionMetadata(r.RemoteAddr, r.LocalAddr),
-		Status:             apievents.Status{Error: clean(r.Reason, maxEventText)},
+		Status:             apievents.Status{Error: clean(r.Reason, maxEventText), UserMessage: message},
 	})
 }
 
