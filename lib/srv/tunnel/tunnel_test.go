@@ -293,7 +293,7 @@ func TestDeadlines(t *testing.T) {
 	require.ErrorIs(t, <-failed, net.ErrClosed)
 	// And another connection is not held up by this one.
 	other, otherNode := w.pair(t, agent, 0)
-	go other.Write([]byte("x"))
+	go func() { _, _ = other.Write([]byte("x")) }()
 	_, err = otherNode.Read(make([]byte, 1))
 	require.NoError(t, err)
 }
@@ -316,11 +316,11 @@ func TestCarries200MB(t *testing.T) {
 					return
 				}
 			}
-			way.from.(interface{ CloseWrite() error }).CloseWrite()
+			_ = way.from.(interface{ CloseWrite() error }).CloseWrite()
 		}()
 		go func() {
 			sum := sha256.New()
-			io.Copy(sum, way.to)
+			_, _ = io.Copy(sum, way.to)
 			sums <- sum.Sum(nil)
 		}()
 	}
@@ -356,7 +356,7 @@ func TestReconnects(t *testing.T) {
 	require.Error(t, <-reading)
 
 	proxySide, nodeSide = w.pair(t, agent, time.Second)
-	go io.WriteString(proxySide, "again")
+	go func() { _, _ = io.WriteString(proxySide, "again") }()
 	got := make([]byte, 5)
 	_, err := io.ReadFull(nodeSide, got)
 	require.NoError(t, err)
@@ -508,7 +508,7 @@ func TestRenewal(t *testing.T) {
 	w.waitTunnels(t, 2, 10*time.Second)
 	newProxy, newNode := w.pair(t, agent, 0)
 	for _, pair := range [][2]net.Conn{{oldProxy, oldNode}, {newProxy, newNode}} {
-		go pair[0].Write([]byte("x"))
+		go func() { _, _ = pair[0].Write([]byte("x")) }()
 		_, err := pair[1].Read(make([]byte, 1))
 		require.NoError(t, err)
 	}
@@ -519,7 +519,7 @@ func TestRenewal(t *testing.T) {
 	require.Eventually(t, func() bool {
 		return errors.Is(old.SetDeadline(time.Time{}), net.ErrClosed)
 	}, patience, time.Millisecond, "the old tunnel must end after its last connection")
-	go newProxy.Write([]byte("y"))
+	go func() { _, _ = newProxy.Write([]byte("y")) }()
 	_, err := newNode.Read(make([]byte, 1))
 	require.NoError(t, err)
 }
@@ -537,7 +537,7 @@ func TestExpiry(t *testing.T) {
 		_, err := w.server.Dial(t.Context(), uuid)
 		return trace.IsNotFound(err)
 	}, patience, time.Millisecond)
-	go proxySide.Write([]byte("x"))
+	go func() { _, _ = proxySide.Write([]byte("x")) }()
 	_, err := nodeSide.Read(make([]byte, 1))
 	require.NoError(t, err)
 }
@@ -678,7 +678,7 @@ func TestTransport(t *testing.T) {
 				return
 			}
 			go func() {
-				io.Copy(conn, conn)
+				_, _ = io.Copy(conn, conn)
 				conn.Close()
 			}()
 		}
@@ -688,8 +688,8 @@ func TestTransport(t *testing.T) {
 	require.NoError(t, err)
 	sent := bytes.Repeat([]byte("question"), 1<<17)
 	go func() {
-		conn.Write(sent)
-		conn.CloseWrite()
+		_, _ = conn.Write(sent)
+		_ = conn.CloseWrite()
 	}()
 	got, err := io.ReadAll(conn)
 	require.NoError(t, err)
@@ -789,7 +789,7 @@ func TestEndsWithoutLeftovers(t *testing.T) {
 	w := newWorld(t)
 	agent, stop := w.agent(t, w.node(t))
 	proxySide, nodeSide := w.pair(t, agent, 0)
-	go proxySide.Write(make([]byte, 64<<20)) // nobody reads it
+	go func() { _, _ = proxySide.Write(make([]byte, 64<<20)) }() // nobody reads it
 	_, err := nodeSide.Read(make([]byte, 1))
 	require.NoError(t, err)
 	require.NoError(t, w.server.Close())
