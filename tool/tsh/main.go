@@ -95,7 +95,7 @@ func (t *tsh) run(ctx context.Context, args []string) int {
 	if !errors.As(err, &silent) {
 		t.say("ERROR: %s", oneLine(trace.UserMessage(err)))
 		if t.debug {
-			_, _ = io.WriteString(t.stderr, trace.DebugReport(err)+"\n")
+			_, _ = io.WriteString(t.stderr, client.CleanLines(trace.DebugReport(err))+"\n")
 		}
 	}
 	if errors.As(err, &usage) {
