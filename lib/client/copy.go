@@ -171,7 +171,7 @@ func (r *RemoteSide) Create(name string, mode fs.FileMode) (io.WriteCloser, erro
 		// What it leaves of reading it leaves of executing.
 		allowed := made.Mode().Perm() | made.Mode().Perm()&0o444>>2
 		if want := mode & allowed; want != made.Mode().Perm() {
-			err = r.Client.Chmod(name, want)
+			err = r.Chmod(name, want)
 		}
 	}
 	if err != nil {
@@ -191,7 +191,7 @@ func (r *RemoteSide) Mkdir(name string, mode fs.FileMode) error {
 		return err
 	}
 	if want := made.Mode().Perm() & (mode | 0o700); want != made.Mode().Perm() {
-		return r.Client.Chmod(name, want)
+		return r.Chmod(name, want)
 	}
 	return nil
 }

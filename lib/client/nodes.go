@@ -96,12 +96,17 @@ func ListNodes(ctx context.Context, p *Profile, filter NodeFilter) ([]types.Serv
 // the cause stands.
 func lastReason(text string) string {
 	text, _, _ = strings.Cut(text, "\n")
-	for _, mark := range []string{"desc = ", "Error while dialing: "} {
+	for _, mark := range []string{"desc = ", "Error while dialing: ", "transport: "} {
 		if i := strings.LastIndex(text, mark); i >= 0 {
 			text = text[i+len(mark):]
 		}
 	}
-	return strings.TrimRight(strings.TrimSpace(text), `"`)
+	text = strings.Trim(strings.TrimSpace(text), `"`)
+	if strings.HasSuffix(text, ": EOF") {
+		// The proxy has nobody to hand the connection on to.
+		return "the auth service does not answer"
+	}
+	return text
 }
 
 // NodeLabels are a node's labels as text, sorted: "env=prod,os=debian".

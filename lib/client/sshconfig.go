@@ -87,9 +87,8 @@ func shellQuote(word string) (string, error) {
 		return "", trace.Wrap(err)
 	}
 	word = strings.ReplaceAll(word, "%", "%%")
-	if !strings.ContainsFunc(word, func(r rune) bool {
-		return !('a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9' || strings.ContainsRune("/._-=:@%+,", r))
-	}) {
+	const plain = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789/._-=:@%+,"
+	if word != "" && strings.Trim(word, plain) == "" {
 		return word, nil
 	}
 	return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'", nil

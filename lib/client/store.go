@@ -157,6 +157,26 @@ func (s *Store) List() (profiles []*Profile, hasCurrent bool, err error) {
 	return profiles, hasCurrent, nil
 }
 
+// Broken returns the profiles that List leaves out, since their certificates
+// cannot be read. They are good for Remove alone.
+func (s *Store) Broken() ([]*Profile, error) {
+	names, err := s.names()
+	if err != nil {
+		return nil, trace.Wrap(err)
+	}
+	var broken []*Profile
+	for _, name := range names {
+		p, err := profile.FromDir(s.dir, name)
+		if err != nil || s.checkProfile(p) != nil {
+			continue
+		}
+		if _, err := newProfile(p); err != nil {
+			broken = append(broken, &Profile{Profile: p})
+		}
+	}
+	return broken, nil
+}
+
 func (s *Store) names() ([]string, error) {
 	names, err := profile.ListProfileNames(s.dir)
 	if errors.Is(err, fs.ErrNotExist) {

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"net"
 	"os/user"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -205,12 +206,24 @@ func (c *logoutCommand) run(_ context.Context, t *tsh) error {
 	if err != nil {
 		return trace.Wrap(err)
 	}
+	broken, err := store.Broken()
+	if err != nil {
+		return trace.Wrap(err)
+	}
+	profiles = append(profiles, broken...)
 	if t.proxy != "" {
-		p, err := store.Load(t.proxy)
+		addr, err := client.ParseProxy(t.proxy)
+		if err != nil {
+			return usageError{err}
+		}
+		host, _, err := net.SplitHostPort(addr)
 		if err != nil {
 			return trace.Wrap(err)
 		}
-		profiles = []*client.Profile{p}
+		profiles = slices.DeleteFunc(profiles, func(p *client.Profile) bool { return p.Name() != host })
+		if len(profiles) == 0 {
+			return trace.NotFound("not logged in at %s: see tsh status", host)
+		}
 	}
 	if len(profiles) == 0 {
 		return t.print("Not logged in.\n")

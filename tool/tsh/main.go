@@ -29,6 +29,7 @@ import (
 	"github.com/alecthomas/kingpin/v2"
 	"github.com/gravitational/trace"
 	"github.com/jonboulle/clockwork"
+	"golang.org/x/term"
 
 	"teleport-auditd/lib/client"
 	"teleport-auditd/lib/version"
@@ -95,7 +96,7 @@ func (t *tsh) run(ctx context.Context, args []string) int {
 	if !errors.As(err, &silent) {
 		t.say("ERROR: %s", oneLine(trace.UserMessage(err)))
 		if t.debug {
-			_, _ = io.WriteString(t.stderr, trace.DebugReport(err)+"\n")
+			_, _ = io.WriteString(t.stderr, client.CleanLines(trace.DebugReport(err))+"\n")
 		}
 	}
 	if errors.As(err, &usage) {
@@ -106,8 +107,13 @@ func (t *tsh) run(ctx context.Context, args []string) int {
 
 // say writes a line for the user, beside what a command prints.
 func (t *tsh) say(format string, args ...any) {
+	end := "\n"
+	if file, ok := t.stderr.(*os.File); ok && term.IsTerminal(int(file.Fd())) {
+		// It may be raw now, and go down without going back.
+		end = "\r\n"
+	}
 	// There is no other place to say it.
-	_, _ = fmt.Fprintln(t.stderr, client.Clean(fmt.Sprintf(format, args...)))
+	_, _ = io.WriteString(t.stderr, client.Clean(fmt.Sprintf(format, args...))+end)
 }
 
 func (t *tsh) dispatch(ctx context.Context, args []string) error {

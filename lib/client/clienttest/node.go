@@ -209,7 +209,12 @@ func (n *node) session(newChannel ssh.NewChannel) {
 		env     = append(os.Environ(), "LOGIN="+n.conn.User())
 		wait    sync.WaitGroup
 	)
-	defer wait.Wait()
+	defer func() {
+		wait.Wait()
+		if master != nil {
+			_ = master.Close()
+		}
+	}()
 	for request := range requests {
 		ok := true
 		switch request.Type {
@@ -318,9 +323,6 @@ func (n *node) end(command *exec.Cmd, channel ssh.Channel, master *os.File) {
 	}
 	err := command.Wait()
 	read.Wait()
-	if master != nil {
-		_ = master.Close()
-	}
 	var exit *exec.ExitError
 	status := syscall.WaitStatus(0)
 	if errors.As(err, &exit) {
