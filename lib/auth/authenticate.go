@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"net/netip"
+	"strings"
 	"time"
 
 	"github.com/gravitational/teleport/api/client/proto"
@@ -32,21 +33,10 @@ const (
 
 var _ login.Service = (*Credentials)(nil)
 
-// refusal is a login that failed: why, for the audit log alone, and what the
-// client is told.
-type refusal struct {
-	reason string
-	err    error
-}
-
-func (r *refusal) Error() string { return r.reason + ": " + r.err.Error() }
-
-func (r *refusal) Unwrap() error { return r.err }
-
 // wrong is a refusal for all that was typed wrongly. Whichever it was, the
 // client is told the same.
 func wrong(reason string) error {
-	return &refusal{reason: reason, err: trace.AccessDenied(login.WrongCredentials)}
+	return refuse(reason, trace.AccessDenied(login.WrongCredentials))
 }
 
 // Authenticate checks the password and, where the cluster asks for one, the
@@ -56,7 +46,8 @@ func wrong(reason string) error {
 // The error is trace.AccessDenied with the text login.WrongCredentials for all
 // that was typed wrongly, trace.AccessDenied that begins with
 // login.LockedPrefix for a user who is locked, trace.LimitExceeded after too
-// many failures, and what Cluster's GenerateUserCerts says.
+// many failures, what Cluster's GenerateUserCerts says against the request, and
+// trace.ConnectionProblem where the login could not be looked into.
 func (c *Credentials) Authenticate(ctx context.Context, req login.Request) (*login.Response, error) {
 	event := &apievents.UserLogin{
 		UserMetadata:       apievents.UserMetadata{User: eventName(req.User)},
@@ -72,7 +63,7 @@ func (c *Credentials) Authenticate(ctx context.Context, req login.Request) (*log
 			event.MFADevice = &metadata
 		}
 		if err := c.cluster.EmitAuditEvent(ctx, event); err != nil {
-			return nil, trace.Wrap(err, "writing the login to the audit log")
+			return nil, c.answer(trace.Wrap(err, "writing the login to the audit log"))
 		}
 		return response, nil
 	}
@@ -81,24 +72,23 @@ func (c *Credentials) Authenticate(ctx context.Context, req login.Request) (*log
 	event.Status = apievents.Status{Error: trace.UserMessage(err)}
 	var refused *refusal
 	if errors.As(err, &refused) {
-		err = refused.err
-		event.Status = apievents.Status{Error: refused.reason, UserMessage: trace.UserMessage(err)}
+		event.Status = apievents.Status{Error: refused.reason, UserMessage: trace.UserMessage(refused.err)}
 	}
 	emit, cancel := context.WithTimeout(context.WithoutCancel(ctx), eventTimeout)
 	defer cancel()
 	if failed := c.cluster.EmitAuditEvent(emit, event); failed != nil {
 		c.log.WithError(failed).Warnf("A failed login as %q could not be written to the audit log.", req.User)
 	}
-	return nil, trace.Wrap(err)
+	return nil, c.answer(err)
 }
 
 // authenticate counts the attempt, and makes it.
 func (c *Credentials) authenticate(ctx context.Context, req login.Request) (*login.Response, *otpDevice, error) {
 	if req.TTL < 0 {
-		return nil, nil, trace.BadParameter("certificates cannot be valid for %v: ask for a positive time", req.TTL)
+		return nil, nil, refuse("request-is-malformed", trace.BadParameter("certificates cannot be valid for %v: ask for a positive time", req.TTL))
 	}
 	if len(req.SSHPublicKey) == 0 && len(req.TLSPublicKey) == 0 {
-		return nil, nil, trace.BadParameter("there is no public key to sign")
+		return nil, nil, refuse("request-is-malformed", trace.BadParameter("there is no public key to sign"))
 	}
 	if err := checkUser(req.User); err != nil {
 		// No user has such a name, and none is locked out of it. It costs what
@@ -109,13 +99,10 @@ func (c *Credentials) authenticate(ctx context.Context, req login.Request) (*log
 		return nil, nil, wrong("user-name-is-not-valid")
 	}
 	attempt, err := c.beginAttempt(ctx, req.User)
-	if trace.IsLimitExceeded(err) {
-		return nil, nil, &refusal{reason: "user-is-locked-out", err: err}
-	}
 	if err != nil {
 		return nil, nil, trace.Wrap(err)
 	}
-	user, device, err := c.checkCredentials(ctx, req)
+	device, err := c.checkCredentials(ctx, req)
 	how := attemptSucceeded
 	if err != nil {
 		how = attemptUndecided
@@ -129,9 +116,6 @@ func (c *Credentials) authenticate(ctx context.Context, req login.Request) (*log
 	if err != nil {
 		return nil, nil, trace.Wrap(err)
 	}
-	if err := c.checkLocks(ctx, user); err != nil {
-		return nil, nil, trace.Wrap(err)
-	}
 	response, err := c.certificates(ctx, req)
 	return response, device, trace.Wrap(err)
 }
@@ -139,53 +123,53 @@ func (c *Credentials) authenticate(ctx context.Context, req login.Request) (*log
 // checkCredentials takes the same time for a user who does not exist, has no
 // password, or typed a wrong one. The error is a refusal, or what kept the
 // check from being made.
-func (c *Credentials) checkCredentials(ctx context.Context, req login.Request) (types.User, *otpDevice, error) {
+func (c *Credentials) checkCredentials(ctx context.Context, req login.Request) (*otpDevice, error) {
 	user, err := c.cluster.GetUser(ctx, req.User, false)
 	if err != nil && !trace.IsNotFound(err) {
-		return nil, nil, trace.Wrap(err)
+		return nil, trace.Wrap(err)
 	}
 	needed, err := c.needsOTP(ctx)
 	if err != nil {
-		return nil, nil, trace.Wrap(err)
+		return nil, trace.Wrap(err)
 	}
 	hash, hasPassword, err := c.passwordOf(ctx, req.User)
 	if err != nil {
-		return nil, nil, trace.Wrap(err)
+		return nil, trace.Wrap(err)
 	}
 	device, err := c.otpOf(ctx, req.User)
 	if err != nil {
-		return nil, nil, trace.Wrap(err)
+		return nil, trace.Wrap(err)
 	}
 	matches := false
 	if err := c.hashing(ctx, func() { matches = hash.matches(passwordBytes(req.Password)) }); err != nil {
-		return nil, nil, trace.Wrap(err)
+		return nil, trace.Wrap(err)
 	}
 	switch {
 	case user == nil:
-		return nil, nil, wrong("no-such-user")
+		return nil, wrong("no-such-user")
 	case !hasPassword:
-		return nil, nil, wrong("user-has-no-password")
+		return nil, wrong("user-has-no-password")
 	case !matches || len(req.Password) > login.MaxPasswordLength:
-		return nil, nil, wrong("wrong-password")
+		return nil, wrong("wrong-password")
 	case !needed:
-		return user, nil, nil
+		return nil, nil
 	case device == nil:
-		return nil, nil, wrong("user-has-no-second-factor")
+		return nil, wrong("user-has-no-second-factor")
 	case req.OTP == "":
-		return nil, nil, wrong("code-is-missing")
+		return nil, wrong("code-is-missing")
 	}
 	counter, ok := matchOTP(device.secret, req.OTP, c.clock.Now())
 	if !ok {
-		return nil, nil, wrong("wrong-code")
+		return nil, wrong("wrong-code")
 	}
 	err = c.useOTP(ctx, req.User, counter)
 	if trace.IsAlreadyExists(err) {
-		return nil, nil, wrong("code-was-used-already")
+		return nil, wrong("code-was-used-already")
 	}
 	if err != nil {
-		return nil, nil, trace.Wrap(err)
+		return nil, trace.Wrap(err)
 	}
-	return user, device, nil
+	return device, nil
 }
 
 // passwordBytes bounds what is hashed. A longer one is no password at all, and
@@ -194,30 +178,7 @@ func passwordBytes(password string) []byte {
 	return []byte(password[:min(len(password), login.MaxPasswordLength)])
 }
 
-// checkLocks comes after the password: only the user learns of the lock.
-func (c *Credentials) checkLocks(ctx context.Context, user types.User) error {
-	targets := []types.LockTarget{{User: user.GetName()}}
-	for _, role := range user.GetRoles() {
-		targets = append(targets, types.LockTarget{Role: role})
-	}
-	locks, err := c.cluster.GetLocks(ctx, true, targets...)
-	if err != nil {
-		return trace.Wrap(err)
-	}
-	if len(locks) == 0 {
-		return nil
-	}
-	reason := "user-is-locked"
-	if locks[0].Target().User == "" {
-		reason = "role-is-locked"
-	}
-	text := login.LockedPrefix
-	if message := locks[0].Message(); message != "" {
-		text += ": " + message
-	}
-	return &refusal{reason: reason, err: trace.AccessDenied("%s", text)}
-}
-
+// certificates comes after the password: only the user learns of a lock.
 func (c *Credentials) certificates(ctx context.Context, req login.Request) (*login.Response, error) {
 	certsRequest := proto.UserCertsRequest{
 		Username:     req.User,
@@ -228,7 +189,12 @@ func (c *Credentials) certificates(ctx context.Context, req login.Request) (*log
 		certsRequest.Expires = c.clock.Now().UTC().Add(req.TTL)
 	}
 	certs, err := c.cluster.GenerateUserCerts(ctx, certsRequest)
-	if err != nil {
+	switch {
+	case trace.IsAccessDenied(err) && strings.HasPrefix(trace.UserMessage(err), login.LockedPrefix):
+		return nil, refuse("user-is-locked", err)
+	case trace.IsAccessDenied(err), trace.IsBadParameter(err):
+		return nil, refuse("certificates-are-not-allowed", err)
+	case err != nil:
 		return nil, trace.Wrap(err)
 	}
 	hosts, err := c.cluster.GetCertAuthorities(ctx, types.HostCA, false)

@@ -6,6 +6,7 @@ package auth
 
 import (
 	"context"
+	"errors"
 	"runtime"
 
 	"github.com/google/uuid"
@@ -25,10 +26,11 @@ type Cluster interface {
 	// GetUser returns trace.NotFound for a user who is not there.
 	GetUser(ctx context.Context, name string, withSecrets bool) (types.User, error)
 	GetAuthPreference(ctx context.Context) (types.AuthPreference, error)
-	GetLocks(ctx context.Context, inForceOnly bool, targets ...types.LockTarget) ([]types.Lock, error)
 	GetCertAuthorities(ctx context.Context, kind types.CertAuthType, loadKeys bool) ([]types.CertAuthority, error)
 	// GenerateUserCerts signs the keys that are given, for as long as asked
 	// and as the user's roles allow. A zero Expires is as long as they allow.
+	// The error is trace.AccessDenied, and begins with login.LockedPrefix,
+	// where the user or one of the user's roles is locked.
 	GenerateUserCerts(ctx context.Context, req proto.UserCertsRequest) (*proto.Certs, error)
 	EmitAuditEvent(ctx context.Context, event apievents.AuditEvent) error
 }
@@ -114,11 +116,40 @@ func (c *Credentials) DeleteUserSecrets(ctx context.Context, name string) error 
 // of its codes, which say nothing about the next one's.
 func (c *Credentials) deleteLogin(ctx context.Context, name string) error {
 	for _, prefix := range []string{passwordsPrefix, otpPrefix} {
-		if err := c.backend.Delete(ctx, prefix+accountKey(name)); err != nil && !trace.IsNotFound(err) {
+		if err := c.backend.Delete(ctx, prefix+escapeKey(name)); err != nil && !trace.IsNotFound(err) {
 			return trace.Wrap(err)
 		}
 	}
-	return trace.Wrap(c.backend.DeleteRange(ctx, otpUsedPrefix+accountKey(name)+"/"))
+	return trace.Wrap(c.backend.DeleteRange(ctx, otpUsedPrefix+escapeKey(name)+"/"))
+}
+
+// refusal is an error that is an answer: its text is for whoever asked. All
+// others say something about the store, in the words and kinds of the store.
+type refusal struct {
+	// reason is for the audit log alone.
+	reason string
+	err    error
+}
+
+func refuse(reason string, err error) error { return &refusal{reason: reason, err: err} }
+
+func (r *refusal) Error() string { return r.reason + ": " + r.err.Error() }
+
+func (r *refusal) Unwrap() error { return r.err }
+
+// answer is what a proxy, and behind it anybody, is told of err.
+func (c *Credentials) answer(err error) error {
+	var refused *refusal
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &refused):
+		return trace.Wrap(refused.err)
+	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		return trace.Wrap(err)
+	}
+	c.log.WithError(err).Warn("A login or a link could not be looked into.")
+	return trace.ConnectionProblem(nil, "the auth service cannot look into it now: try again in a moment")
 }
 
 // needsOTP tells whether the cluster asks for a code.

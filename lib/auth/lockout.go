@@ -70,7 +70,7 @@ func (a *loginAttempts) locked(now time.Time) bool { return now.Before(a.LockedU
 // changeAttempts applies change to the user's attempts, whoever else changes
 // them at the same moment. Where change returns an error nothing is written.
 func (c *Credentials) changeAttempts(ctx context.Context, user string, change func(now time.Time, attempts *loginAttempts) error) error {
-	key := loginAttemptsPrefix + accountKey(user)
+	key := loginAttemptsPrefix + escapeKey(user)
 	for try := range maxSwaps {
 		if try > 0 {
 			// Real time: it only keeps the competitors apart.
@@ -119,11 +119,11 @@ func (c *Credentials) changeAttempts(ctx context.Context, user string, change fu
 			return trace.Wrap(err)
 		}
 	}
-	return trace.LimitExceeded("too many logins as %q at once: try again in a moment", user)
+	return refuse("too-many-logins-at-once", trace.LimitExceeded("too many logins of the same user at once: try again in a moment"))
 }
 
 // beginAttempt writes down that somebody tries to log in as user. The id is for
-// endAttempt. The error is trace.LimitExceeded where the user is locked out.
+// endAttempt. The error is a refusal where the user is locked out.
 func (c *Credentials) beginAttempt(ctx context.Context, user string) (id string, err error) {
 	id = uuid.NewString()
 	deadline := c.clock.Now().Add(attemptWait)
@@ -133,10 +133,10 @@ func (c *Credentials) beginAttempt(ctx context.Context, user string) (id string,
 			full = false
 			if attempts.locked(now) {
 				minutes := (attempts.LockedUntil.Sub(now) + time.Minute - 1) / time.Minute
-				return trace.LimitExceeded("too many failed logins: try again in %d min, or ask an administrator for a reset", minutes)
+				return refuse("user-is-locked-out", trace.LimitExceeded("too many failed logins: try again in %d min, or ask an administrator for a reset", minutes))
 			}
 			if full = len(attempts.Failures)+len(attempts.Pending) >= MaxLoginFailures; full {
-				return trace.LimitExceeded("too many logins of the same user at once: try again in a moment")
+				return refuse("too-many-logins-at-once", trace.LimitExceeded("too many logins of the same user at once: try again in a moment"))
 			}
 			attempts.Pending[id] = now
 			return nil
@@ -184,7 +184,7 @@ func (c *Credentials) endAttempt(ctx context.Context, user, id string, how outco
 
 // ClearLoginFailures ends a lockout, and forgets failed logins as user.
 func (c *Credentials) ClearLoginFailures(ctx context.Context, user string) error {
-	err := c.backend.Delete(ctx, loginAttemptsPrefix+accountKey(user))
+	err := c.backend.Delete(ctx, loginAttemptsPrefix+escapeKey(user))
 	if trace.IsNotFound(err) {
 		return nil
 	}

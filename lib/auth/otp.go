@@ -70,7 +70,7 @@ type otpDevice struct {
 
 // otpOf returns the user's device, or nil where the user has none.
 func (c *Credentials) otpOf(ctx context.Context, user string) (*otpDevice, error) {
-	key := otpPrefix + accountKey(user)
+	key := otpPrefix + escapeKey(user)
 	item, err := c.backend.Get(ctx, key)
 	if trace.IsNotFound(err) {
 		return nil, nil
@@ -91,7 +91,7 @@ func (c *Credentials) otpOf(ctx context.Context, user string) (*otpDevice, error
 
 // otpItem is what to store of a new device.
 func (c *Credentials) otpItem(user, name, secret string) (backend.Item, *otpDevice, error) {
-	key := otpPrefix + accountKey(user)
+	key := otpPrefix + escapeKey(user)
 	sealed, err := c.sealer.Seal([]byte(secret), key)
 	if err != nil {
 		return backend.Item{}, nil, trace.Wrap(err)
@@ -131,7 +131,7 @@ func (c *Credentials) useOTP(ctx context.Context, user string, counter uint64) e
 	// servers may differ: kept for as long as any of them could take it.
 	const keep = 10 * otpPeriod
 	return trace.Wrap(c.backend.Create(ctx, backend.Item{
-		Key:     otpUsedPrefix + accountKey(user) + "/" + strconv.FormatUint(counter, 10),
+		Key:     otpUsedPrefix + escapeKey(user) + "/" + strconv.FormatUint(counter, 10),
 		Expires: time.Unix(int64(counter)*int64(otpPeriod/time.Second), 0).Add(keep),
 	}))
 }

@@ -139,7 +139,7 @@ func (c *Credentials) hashing(ctx context.Context, work func()) error {
 // passwordOf returns the user's hash, and one that nothing matches where the
 // user has no password.
 func (c *Credentials) passwordOf(ctx context.Context, user string) (hash passwordHash, found bool, err error) {
-	item, err := c.backend.Get(ctx, passwordsPrefix+accountKey(user))
+	item, err := c.backend.Get(ctx, passwordsPrefix+escapeKey(user))
 	if trace.IsNotFound(err) {
 		return nobodysHash(), false, nil
 	}
@@ -152,19 +152,4 @@ func (c *Credentials) passwordOf(ctx context.Context, user string) (hash passwor
 	}
 	hash, err = parsePasswordHash(stored.Hash)
 	return hash, err == nil, trace.Wrap(err)
-}
-
-// accountKey is a user's name as a part of a key: all but [A-Za-z0-9._@-] is
-// percent-encoded, so that no name reaches into another's keys.
-func accountKey(user string) string {
-	var key strings.Builder
-	for i := range len(user) {
-		switch b := user[i]; {
-		case b >= 'A' && b <= 'Z', b >= 'a' && b <= 'z', b >= '0' && b <= '9', strings.IndexByte("._@-", b) >= 0:
-			key.WriteByte(b)
-		default:
-			fmt.Fprintf(&key, "%%%02X", b)
-		}
-	}
-	return key.String()
 }

@@ -64,7 +64,7 @@ func userTokenKey(id string) string {
 }
 
 func invalidUserToken() error {
-	return trace.NotFound("the link is not valid: it was used already, has expired, or was replaced by a newer one")
+	return refuse("link-is-not-valid", trace.NotFound("the link is not valid: it was used already, has expired, or was replaced by a newer one"))
 }
 
 // CreateResetPasswordToken makes the link behind which the user chooses a
@@ -133,7 +133,7 @@ func (c *Credentials) CreateResetPasswordToken(ctx context.Context, name, kind s
 		return nil, trace.Wrap(err)
 	}
 	// From here on, and where two make a link at once, this one decides.
-	if _, err := c.backend.Put(ctx, backend.Item{Key: userTokenOf + accountKey(name), Value: []byte(key), Expires: token.Expiry()}); err != nil {
+	if _, err := c.backend.Put(ctx, backend.Item{Key: userTokenOf + escapeKey(name), Value: []byte(key), Expires: token.Expiry()}); err != nil {
 		return nil, trace.Wrap(err)
 	}
 
@@ -172,7 +172,7 @@ func (c *Credentials) userToken(ctx context.Context, id string) (*types.UserToke
 	if !c.clock.Now().Before(token.Expiry()) {
 		return nil, backend.Item{}, invalidUserToken()
 	}
-	latest, err := c.backend.Get(ctx, userTokenOf+accountKey(token.GetUser()))
+	latest, err := c.backend.Get(ctx, userTokenOf+escapeKey(token.GetUser()))
 	if trace.IsNotFound(err) || err == nil && string(latest.Value) != key {
 		return nil, backend.Item{}, invalidUserToken()
 	}
@@ -190,7 +190,7 @@ func (c *Credentials) userToken(ctx context.Context, id string) (*types.UserToke
 
 // deleteUserToken makes the user's open link, if any, a bad one.
 func (c *Credentials) deleteUserToken(ctx context.Context, name string) error {
-	pointer := userTokenOf + accountKey(name)
+	pointer := userTokenOf + escapeKey(name)
 	latest, err := c.backend.Get(ctx, pointer)
 	if trace.IsNotFound(err) {
 		return nil
@@ -213,7 +213,7 @@ func (c *Credentials) deleteUserToken(ctx context.Context, name string) error {
 func (c *Credentials) GetResetPasswordToken(ctx context.Context, id string) (types.UserToken, error) {
 	token, _, err := c.userToken(ctx, id)
 	if err != nil {
-		return nil, trace.Wrap(err)
+		return nil, c.answer(err)
 	}
 	return token, nil
 }
@@ -225,6 +225,11 @@ func (c *Credentials) GetResetPasswordToken(ctx context.Context, id string) (typ
 // The error is trace.NotFound for a token that is not good, and
 // trace.BadParameter where the cluster asks for no second factor.
 func (c *Credentials) CreateRegisterChallenge(ctx context.Context, tokenID string) (*proto.MFARegisterChallenge, error) {
+	challenge, err := c.createRegisterChallenge(ctx, tokenID)
+	return challenge, c.answer(err)
+}
+
+func (c *Credentials) createRegisterChallenge(ctx context.Context, tokenID string) (*proto.MFARegisterChallenge, error) {
 	token, item, err := c.userToken(ctx, tokenID)
 	if err != nil {
 		return nil, trace.Wrap(err)
@@ -234,7 +239,7 @@ func (c *Credentials) CreateRegisterChallenge(ctx context.Context, tokenID strin
 		return nil, trace.Wrap(err)
 	}
 	if !needed {
-		return nil, trace.BadParameter("the cluster has second_factor: off, there is none to register")
+		return nil, refuse("no-second-factor", trace.BadParameter("the cluster has second_factor: off, there is none to register"))
 	}
 	secret, err := c.userTokenSecret(ctx, token, item.Key)
 	if trace.IsNotFound(err) {
@@ -280,21 +285,26 @@ func (c *Credentials) newUserTokenSecret(ctx context.Context, token *types.UserT
 // user), and trace.AccessDenied for a wrong code. The token can then be used
 // again, except after the first.
 func (c *Credentials) ChangeUserAuthentication(ctx context.Context, req *proto.ChangeUserAuthenticationRequest) (*proto.ChangeUserAuthenticationResponse, error) {
+	response, err := c.changeUserAuthentication(ctx, req)
+	return response, c.answer(err)
+}
+
+func (c *Credentials) changeUserAuthentication(ctx context.Context, req *proto.ChangeUserAuthenticationRequest) (*proto.ChangeUserAuthenticationResponse, error) {
 	token, item, err := c.userToken(ctx, req.TokenID)
 	if err != nil {
 		return nil, trace.Wrap(err)
 	}
 	user := token.GetUser()
 	if err := CheckPassword(user, req.NewPassword); err != nil {
-		return nil, trace.Wrap(err)
+		return nil, refuse("password-is-not-taken", err)
 	}
 	deviceName := req.NewDeviceName
 	if deviceName == "" {
 		deviceName = otpDeviceName
 	} else if err := checkName("device name", deviceName); err != nil {
-		return nil, trace.Wrap(err)
+		return nil, refuse("device-name-is-not-taken", err)
 	} else if len(deviceName) > maxDeviceName {
-		return nil, trace.BadParameter("the device name is longer than %d bytes: choose a shorter one", maxDeviceName)
+		return nil, refuse("device-name-is-not-taken", trace.BadParameter("the device name is longer than %d bytes: choose a shorter one", maxDeviceName))
 	}
 	needed, err := c.needsOTP(ctx)
 	if err != nil {
@@ -307,14 +317,14 @@ func (c *Credentials) ChangeUserAuthentication(ctx context.Context, req *proto.C
 	if needed {
 		secret, err := c.userTokenSecret(ctx, token, item.Key)
 		if trace.IsNotFound(err) {
-			return nil, trace.BadParameter("no second factor was asked for with this link yet: open it anew")
+			return nil, refuse("no-second-factor", trace.BadParameter("no second factor was asked for with this link yet: open it anew"))
 		}
 		if err != nil {
 			return nil, trace.Wrap(err)
 		}
 		var ok bool
 		if counter, ok = matchOTP(secret, req.GetNewMFARegisterResponse().GetTOTP().GetCode(), now); !ok {
-			return nil, trace.AccessDenied("the code is not right: enter the one that your app shows now, and see that its clock is right")
+			return nil, refuse("wrong-code", trace.AccessDenied("the code is not right: enter the one that your app shows now, and see that its clock is right"))
 		}
 		var otpItem backend.Item
 		if otpItem, device, err = c.otpItem(user, deviceName, secret); err != nil {
@@ -331,7 +341,7 @@ func (c *Credentials) ChangeUserAuthentication(ctx context.Context, req *proto.C
 	if err != nil {
 		return nil, trace.Wrap(err)
 	}
-	items = append(items, backend.Item{Key: passwordsPrefix + accountKey(user), Value: value})
+	items = append(items, backend.Item{Key: passwordsPrefix + escapeKey(user), Value: value})
 
 	// Of two who use the token at once, one gets past here.
 	err = c.backend.CompareAndDelete(ctx, item.Key, item.Revision)

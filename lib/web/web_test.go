@@ -82,16 +82,6 @@ func (c *cluster) GetAuthPreference(context.Context) (types.AuthPreference, erro
 	return types.NewAuthPreference(types.AuthPreferenceSpecV2{SecondFactor: c.secondFactor})
 }
 
-func (c *cluster) GetLocks(context.Context, bool, ...types.LockTarget) ([]types.Lock, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if !c.locked {
-		return nil, nil
-	}
-	lock, err := types.NewLock("l", types.LockSpecV2{Target: types.LockTarget{User: "alice"}})
-	return []types.Lock{lock}, err
-}
-
 func (c *cluster) GetCertAuthorities(context.Context, types.CertAuthType, bool) ([]types.CertAuthority, error) {
 	authority, err := types.NewCertAuthority(types.CertAuthoritySpecV2{
 		Type:        types.HostCA,
@@ -105,6 +95,11 @@ func (c *cluster) GetCertAuthorities(context.Context, types.CertAuthType, bool) 
 }
 
 func (c *cluster) GenerateUserCerts(_ context.Context, req proto.UserCertsRequest) (*proto.Certs, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.locked {
+		return nil, trace.AccessDenied(login.LockedPrefix)
+	}
 	return &proto.Certs{SSH: append([]byte("cert of "), req.SSHPublicKey...), TLS: append([]byte("cert of "), req.TLSPublicKey...)}, nil
 }
 
