@@ -101,6 +101,7 @@ func TestGenerateUserCerts(t *testing.T) {
 	clock := clockwork.NewFakeClockAt(today())
 	s := open(t, Config{Clock: clock})
 	addRole(t, s, "dba", types.RoleSpecV6{
+		//nolint:staticcheck // Teleport's newer ssh_port_forwarding is refused.
 		Options: types.RoleOptions{MaxSessionTTL: types.NewDuration(8 * time.Hour), ForwardAgent: types.NewBool(true), PortForwarding: types.NewBoolOption(false)},
 		Allow:   types.RoleConditions{Logins: []string{"postgres", "{{internal.logins}}"}, NodeLabels: types.Labels{"*": {"*"}}},
 		Deny:    types.RoleConditions{Logins: []string{"root"}},
@@ -196,7 +197,8 @@ func TestGenerateUserCerts(t *testing.T) {
 		require.Empty(t, certs.TLS)
 	})
 	t.Run("one key for both, of older clients", func(t *testing.T) {
-		certs, err := s.GenerateUserCerts(ctx, proto.UserCertsRequest{Username: "alice", PublicKey: key.ssh})
+		req := proto.UserCertsRequest{Username: "alice", PublicKey: key.ssh} //nolint:staticcheck // it is what they send
+		certs, err := s.GenerateUserCerts(ctx, req)
 		require.NoError(t, err)
 		require.NotEmpty(t, certs.SSH)
 		require.Equal(t, key.private.Public(), parseTLSCert(t, certs.TLS).PublicKey)
