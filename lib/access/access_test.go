@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -158,6 +159,28 @@ func TestDenyWins(t *testing.T) {
 		after := access.NewChecker(roles, nil).CheckNode(login, labels) == nil
 		if want := before && login != deniedLogin && env != deniedValue; after != want {
 			t.Fatalf("%s on env=%s: allowed before: %v, with deny of %s and env=%s: %v", login, env, before, deniedLogin, deniedValue, after)
+		}
+	}
+}
+
+// TestWildcards compares the wildcards of label values with what they mean as
+// regular expressions.
+func TestWildcards(t *testing.T) {
+	random := rand.New(rand.NewPCG(3, 4))
+	word := func(letters string, most int) string {
+		var b strings.Builder
+		for range random.IntN(most + 1) {
+			b.WriteByte(letters[random.IntN(len(letters))])
+		}
+		return b.String()
+	}
+	for range 5000 {
+		glob, value := word("ab.*", 6), word("ab.", 8)
+		role := newRole(t, "glob", fmt.Sprintf(`{"allow":{"node_labels":{"env":%q}}}`, glob))
+		got := access.NewChecker([]types.Role{role}, nil).CanSeeNode(map[string]string{"env": value})
+		want := regexp.MustCompile("^" + strings.ReplaceAll(regexp.QuoteMeta(glob), `\*`, ".*") + "$").MatchString(value)
+		if got != want {
+			t.Fatalf("%q matches %q: %v, and should: %v", glob, value, got, want)
 		}
 	}
 }

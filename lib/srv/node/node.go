@@ -19,6 +19,10 @@
 //	defer server.Close()
 //	err = server.Serve(listener)
 //
+// Config.Access puts roles and locks before the certificate's own word
+// (lib/access), and EndWhere ends what a new lock is about. Config.Events hears
+// what the cluster's audit log is to keep.
+//
 // What is recorded of a login that was made comes from its teleport-session,
 // whose thread has the login uid. The node itself records refusals, and the end
 // of a login whose teleport-session was killed.
