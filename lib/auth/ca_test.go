@@ -111,6 +111,48 @@ func TestSealingKey(t *testing.T) {
 	require.NoError(t, s.Close())
 }
 
+// Auth servers on hosts of their own share a storage, and need the same key.
+func TestSeveralAuthServers(t *testing.T) {
+	ctx := t.Context()
+	storage := filepath.Join(t.TempDir(), "storage")
+	openHost := func(dir string) (*Server, error) {
+		store, err := sqlite.Open(ctx, sqlite.Config{Dir: storage})
+		require.NoError(t, err)
+		return Open(ctx, Config{DataDir: dir, Backend: store, ClusterName: "example.com", Log: discard()})
+	}
+	dirs := []string{t.TempDir(), t.TempDir()}
+	servers, errs := make([]*Server, 2), make([]error, 2)
+	var group sync.WaitGroup
+	for i := range dirs {
+		group.Go(func() { servers[i], errs[i] = openHost(dirs[i]) })
+	}
+	group.Wait()
+	first, second := 0, 1
+	if errs[0] != nil {
+		first, second = 1, 0
+	}
+	require.NoError(t, errs[first], "no host made the cluster")
+	defer servers[first].Close() //nolint:errcheck // a test's end
+	// It had made a key of its own by then, or was late enough to make none.
+	require.True(t, trace.IsAccessDenied(errs[second]) || trace.IsNotFound(errs[second]), "%v", errs[second])
+	require.ErrorContains(t, errs[second], "storage.ca_key_file")
+
+	key, err := os.ReadFile(filepath.Join(dirs[first], "ca_key"))
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(filepath.Join(dirs[second], "ca_key"), key, 0o600))
+	joined, err := openHost(dirs[second])
+	require.NoError(t, err)
+	defer joined.Close() //nolint:errcheck // a test's end
+	require.Equal(t, withKeys(t, servers[first], types.HostCA).GetActiveKeys(), withKeys(t, joined, types.HostCA).GetActiveKeys())
+
+	// Another that has no key at all is told, and makes none.
+	third := t.TempDir()
+	_, err = openHost(third)
+	require.True(t, trace.IsNotFound(err), "%v", err)
+	require.ErrorContains(t, err, "copy it from an auth server of this cluster")
+	require.NoFileExists(t, filepath.Join(third, "ca_key"))
+}
+
 // What the first version wrote: SSH keys alone, in the clear.
 func TestAuthoritiesOfAnEarlierVersionAreCompleted(t *testing.T) {
 	ctx := t.Context()

@@ -110,9 +110,10 @@ func (s *Server) SetAuthPreference(ctx context.Context, preference types.AuthPre
 	}
 	s.log.Infof("Users log in with the second factor %q from now on.", checked.Spec.SecondFactor)
 	s.emit(ctx, &apievents.AuthPreferenceUpdate{
-		Metadata:     apievents.Metadata{Type: AuthPreferenceUpdatedEvent, Code: AuthPreferenceUpdatedCode},
-		UserMetadata: callerFrom(ctx).userMetadata(),
-		Status:       apievents.Status{Success: true},
+		Metadata:           apievents.Metadata{Type: AuthPreferenceUpdatedEvent, Code: AuthPreferenceUpdatedCode},
+		UserMetadata:       callerFrom(ctx).userMetadata(),
+		ConnectionMetadata: callerFrom(ctx).connectionMetadata(),
+		Status:             apievents.Status{Success: true},
 	})
 	return nil
 }

@@ -90,7 +90,7 @@ func (s *Server) UpsertLock(ctx context.Context, lock types.Lock) error {
 	if stamped.CreatedBy() == "" {
 		stamped.SetCreatedBy(callerFrom(ctx).User)
 	}
-	kept, err := lockCollection().upsert(ctx, s.store, &stamped)
+	kept, _, err := lockCollection().upsert(ctx, s.store, &stamped)
 	if err != nil {
 		return trace.Wrap(err)
 	}

@@ -45,7 +45,7 @@ func (s *Server) UpsertNode(ctx context.Context, node types.Server) error {
 	if !ok || server == nil {
 		return trace.BadParameter("a node must be a types.ServerV2, and this is a %T", node)
 	}
-	_, err := nodeCollection().upsert(ctx, s.store, server)
+	_, _, err := nodeCollection().upsert(ctx, s.store, server)
 	return trace.Wrap(err)
 }
 

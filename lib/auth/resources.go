@@ -182,19 +182,24 @@ func (c collection[T]) update(ctx context.Context, store backend.Backend, resour
 	return none, c.changed(checked.GetName())
 }
 
-// upsert writes whatever is there.
-func (c collection[T]) upsert(ctx context.Context, store backend.Backend, resource T) (T, error) {
+// upsert writes whatever is there, and tells whether nothing was.
+func (c collection[T]) upsert(ctx context.Context, store backend.Backend, resource T) (kept T, isNew bool, err error) {
 	var none T
 	checked, item, err := c.prepare(resource)
 	if err != nil {
-		return none, trace.Wrap(err)
+		return none, false, trace.Wrap(err)
 	}
+	_, err = store.Get(ctx, item.Key)
+	if err != nil && !trace.IsNotFound(err) {
+		return none, false, trace.Wrap(err)
+	}
+	isNew = err != nil
 	revision, err := store.Put(ctx, item)
 	if err != nil {
-		return none, trace.Wrap(err)
+		return none, false, trace.Wrap(err)
 	}
 	checked.SetRevision(revision)
-	return checked, nil
+	return checked, isNew, nil
 }
 
 // get returns trace.NotFound where there is none.

@@ -115,7 +115,14 @@ func TestUsers(t *testing.T) {
 		}
 	}
 
-	events, _, err := s.SearchEvents(ctx, time.Time{}, time.Now().Add(time.Hour), []string{UserDeleteEvent}, 0, types.EventOrderAscending, "")
+	created, err = s.UpsertUser(ctx, newUser(t, "late", "access"))
+	require.NoError(t, err)
+	events, _, err := s.SearchEvents(ctx, time.Time{}, time.Now().Add(time.Hour), []string{UserCreateEvent}, 0, types.EventOrderDescending, "")
+	require.NoError(t, err)
+	require.Len(t, events, 7)
+	require.Equal(t, created.GetName(), events[0].(*apievents.UserCreate).Name, "a user that was upserted was not created")
+
+	events, _, err = s.SearchEvents(ctx, time.Time{}, time.Now().Add(time.Hour), []string{UserDeleteEvent}, 0, types.EventOrderAscending, "")
 	require.NoError(t, err)
 	require.Len(t, events, 1)
 	deleted := events[0].(*apievents.UserDelete)

@@ -53,11 +53,7 @@ func (s *Server) CreateRole(ctx context.Context, role types.Role) (types.Role, e
 	if err != nil {
 		return nil, trace.Wrap(err)
 	}
-	s.emit(ctx, &apievents.RoleCreate{
-		Metadata:         apievents.Metadata{Type: RoleCreatedEvent, Code: RoleCreatedCode},
-		UserMetadata:     callerFrom(ctx).userMetadata(),
-		ResourceMetadata: resourceMetadata(created),
-	})
+	s.roleCreated(ctx, created)
 	return created, nil
 }
 
@@ -83,19 +79,33 @@ func (s *Server) UpsertRole(ctx context.Context, role types.Role) (types.Role, e
 	if err != nil {
 		return nil, trace.Wrap(err)
 	}
-	updated, err := roleCollection().upsert(ctx, s.store, v6)
+	kept, isNew, err := roleCollection().upsert(ctx, s.store, v6)
 	if err != nil {
 		return nil, trace.Wrap(err)
 	}
-	s.roleUpdated(ctx, updated)
-	return updated, nil
+	if isNew {
+		s.roleCreated(ctx, kept)
+	} else {
+		s.roleUpdated(ctx, kept)
+	}
+	return kept, nil
+}
+
+func (s *Server) roleCreated(ctx context.Context, role *types.RoleV6) {
+	s.emit(ctx, &apievents.RoleCreate{
+		Metadata:           apievents.Metadata{Type: RoleCreatedEvent, Code: RoleCreatedCode},
+		UserMetadata:       callerFrom(ctx).userMetadata(),
+		ConnectionMetadata: callerFrom(ctx).connectionMetadata(),
+		ResourceMetadata:   resourceMetadata(role),
+	})
 }
 
 func (s *Server) roleUpdated(ctx context.Context, role *types.RoleV6) {
 	s.emit(ctx, &apievents.RoleUpdate{
-		Metadata:         apievents.Metadata{Type: RoleUpdatedEvent, Code: RoleUpdatedCode},
-		UserMetadata:     callerFrom(ctx).userMetadata(),
-		ResourceMetadata: resourceMetadata(role),
+		Metadata:           apievents.Metadata{Type: RoleUpdatedEvent, Code: RoleUpdatedCode},
+		UserMetadata:       callerFrom(ctx).userMetadata(),
+		ConnectionMetadata: callerFrom(ctx).connectionMetadata(),
+		ResourceMetadata:   resourceMetadata(role),
 	})
 }
 
@@ -141,9 +151,10 @@ func (s *Server) DeleteRole(ctx context.Context, name string) error {
 		return trace.Wrap(err)
 	}
 	s.emit(ctx, &apievents.RoleDelete{
-		Metadata:         apievents.Metadata{Type: RoleDeletedEvent, Code: RoleDeletedCode},
-		UserMetadata:     callerFrom(ctx).userMetadata(),
-		ResourceMetadata: resourceMetadata(role),
+		Metadata:           apievents.Metadata{Type: RoleDeletedEvent, Code: RoleDeletedCode},
+		UserMetadata:       callerFrom(ctx).userMetadata(),
+		ConnectionMetadata: callerFrom(ctx).connectionMetadata(),
+		ResourceMetadata:   resourceMetadata(role),
 	})
 	return nil
 }

@@ -118,7 +118,7 @@ func (s *Server) UpsertToken(ctx context.Context, token types.ProvisionToken) er
 	if err := s.notExpired("the token", v2.Expiry()); err != nil {
 		return trace.Wrap(err)
 	}
-	kept, err := tokenCollection().upsert(ctx, s.store, v2)
+	kept, _, err := tokenCollection().upsert(ctx, s.store, v2)
 	if err != nil {
 		return trace.Wrap(err)
 	}

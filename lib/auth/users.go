@@ -77,13 +77,7 @@ func (s *Server) CreateUser(ctx context.Context, user types.User) (types.User, e
 	if err != nil {
 		return nil, trace.Wrap(err)
 	}
-	s.emit(ctx, &apievents.UserCreate{
-		Metadata:         apievents.Metadata{Type: UserCreateEvent, Code: UserCreateCode},
-		UserMetadata:     callerFrom(ctx).userMetadata(),
-		ResourceMetadata: resourceMetadata(created),
-		Roles:            created.GetRoles(),
-		Connector:        localConnector,
-	})
+	s.userCreated(ctx, created)
 	return created, nil
 }
 
@@ -130,21 +124,37 @@ func (s *Server) UpsertUser(ctx context.Context, user types.User) (types.User, e
 	if err := s.checkUserRoles(ctx, v2); err != nil {
 		return nil, trace.Wrap(err)
 	}
-	updated, err := userCollection().upsert(ctx, s.store, v2)
+	kept, isNew, err := userCollection().upsert(ctx, s.store, v2)
 	if err != nil {
 		return nil, trace.Wrap(err)
 	}
-	s.userUpdated(ctx, updated)
-	return updated, nil
+	if isNew {
+		s.userCreated(ctx, kept)
+	} else {
+		s.userUpdated(ctx, kept)
+	}
+	return kept, nil
+}
+
+func (s *Server) userCreated(ctx context.Context, user *types.UserV2) {
+	s.emit(ctx, &apievents.UserCreate{
+		Metadata:           apievents.Metadata{Type: UserCreateEvent, Code: UserCreateCode},
+		UserMetadata:       callerFrom(ctx).userMetadata(),
+		ConnectionMetadata: callerFrom(ctx).connectionMetadata(),
+		ResourceMetadata:   resourceMetadata(user),
+		Roles:              user.GetRoles(),
+		Connector:          localConnector,
+	})
 }
 
 func (s *Server) userUpdated(ctx context.Context, user *types.UserV2) {
 	s.emit(ctx, &apievents.UserUpdate{
-		Metadata:         apievents.Metadata{Type: UserUpdatedEvent, Code: UserUpdateCode},
-		UserMetadata:     callerFrom(ctx).userMetadata(),
-		ResourceMetadata: resourceMetadata(user),
-		Roles:            user.GetRoles(),
-		Connector:        localConnector,
+		Metadata:           apievents.Metadata{Type: UserUpdatedEvent, Code: UserUpdateCode},
+		UserMetadata:       callerFrom(ctx).userMetadata(),
+		ConnectionMetadata: callerFrom(ctx).connectionMetadata(),
+		ResourceMetadata:   resourceMetadata(user),
+		Roles:              user.GetRoles(),
+		Connector:          localConnector,
 	})
 }
 
@@ -214,9 +224,10 @@ func (s *Server) DeleteUser(ctx context.Context, name string) error {
 		return trace.Wrap(err)
 	}
 	s.emit(ctx, &apievents.UserDelete{
-		Metadata:         apievents.Metadata{Type: UserDeleteEvent, Code: UserDeleteCode},
-		UserMetadata:     callerFrom(ctx).userMetadata(),
-		ResourceMetadata: resourceMetadata(user),
+		Metadata:           apievents.Metadata{Type: UserDeleteEvent, Code: UserDeleteCode},
+		UserMetadata:       callerFrom(ctx).userMetadata(),
+		ConnectionMetadata: callerFrom(ctx).connectionMetadata(),
+		ResourceMetadata:   resourceMetadata(user),
 	})
 	return nil
 }

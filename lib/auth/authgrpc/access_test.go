@@ -6,6 +6,8 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
+	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -295,6 +297,26 @@ func TestOpenConnections(t *testing.T) {
 	require.True(t, trace.IsConnectionProblem(w.Error()), "%v", w.Error())
 }
 
+// A rotation cuts nobody off before its end, and leaves nobody in after it.
+func TestRotation(t *testing.T) {
+	ctx := t.Context()
+	f := newFixture(t)
+	admin := f.connect(t, f.admin(t))
+	alice := f.connect(t, user(t, f.auth, "alice", time.Hour, "access"))
+	for _, phase := range []string{types.RotationPhaseInit, types.RotationPhaseUpdateClients, types.RotationPhaseUpdateServers, types.RotationPhaseStandby} {
+		_, err := alice.GetCurrentUser(ctx)
+		require.NoError(t, err, "before the phase %s", phase)
+		require.NoError(t, admin.RotateCertAuthority(ctx, types.RotateRequest{Type: types.UserCA, TargetPhase: phase, Mode: types.RotationModeManual}))
+	}
+	require.Eventually(t, func() bool {
+		_, err := alice.GetCurrentUser(ctx)
+		return trace.IsAccessDenied(err)
+	}, 20*time.Second, 100*time.Millisecond, "a certificate of the old authority is good")
+	renewed := f.connect(t, user(t, f.auth, "alice", time.Hour, "access"))
+	_, err := renewed.GetCurrentUser(ctx)
+	require.NoError(t, err)
+}
+
 func TestLocal(t *testing.T) {
 	ctx := t.Context()
 	f := newFixture(t)
@@ -342,4 +364,37 @@ func TestEveryMethodHasARule(t *testing.T) {
 	for name := range rules {
 		require.True(t, seen[name], "the rule for %s is for no method", name)
 	}
+}
+
+func TestMessagesAreBounded(t *testing.T) {
+	f := newFixture(t)
+	admin := f.connect(t, f.admin(t))
+	lock, err := types.NewLock("l", types.LockSpecV2{Target: types.LockTarget{User: "a"}, Message: strings.Repeat("x", 2<<20)})
+	require.NoError(t, err)
+	err = admin.UpsertLock(t.Context(), lock)
+	require.True(t, trace.IsLimitExceeded(err), "%v", err)
+	lock.SetMessage(strings.Repeat("x", 2<<10))
+	err = admin.UpsertLock(t.Context(), lock)
+	require.True(t, trace.IsBadParameter(err), "%v", err)
+	require.NotContains(t, err.Error(), "xxxx")
+}
+
+// A thousand nodes come in one page that clients take, with all that a node may
+// say about itself.
+func TestPagesFitIntoAnswers(t *testing.T) {
+	ctx := t.Context()
+	f := newFixture(t)
+	admin := f.connect(t, f.admin(t))
+	labels := map[string]string{}
+	for i := range 8 {
+		labels[fmt.Sprint("label", i)] = strings.Repeat("x", 245)
+	}
+	const count = 2100
+	for i := range count {
+		node := newNode(t, fmt.Sprintf("id-%04d", i), "web", labels)
+		require.NoError(t, f.auth.UpsertNode(ctx, node))
+	}
+	nodes, err := admin.GetNodes(ctx, defaults.Namespace)
+	require.NoError(t, err)
+	require.Len(t, nodes, count)
 }

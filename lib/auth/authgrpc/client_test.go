@@ -491,8 +491,11 @@ func TestClientEvents(t *testing.T) {
 	require.NoError(t, err)
 	found, _, err = editor.SearchEvents(ctx, time.Now().Add(-time.Hour), time.Now().Add(time.Hour), defaults.Namespace, []string{"user.create"}, 10, types.EventOrderAscending, "")
 	require.NoError(t, err)
-	require.Len(t, found, 1)
-	require.Equal(t, "erin", found[0].(*apievents.UserCreate).User)
+	require.Len(t, found, 2)
+	made := found[1].(*apievents.UserCreate)
+	require.Equal(t, "new", made.Name)
+	require.Equal(t, "erin", made.User)
+	require.Contains(t, made.RemoteAddr, "127.0.0.1:")
 }
 
 func TestClientWatcher(t *testing.T) {

@@ -63,6 +63,10 @@ const (
 	pingAfter   = time.Minute
 	pingTimeout = 20 * time.Second
 
+	// idleAfter ends connections on which nothing is called: clients open another
+	// when they need it.
+	idleAfter = 15 * time.Minute
+
 	// recheck is how often an open stream's caller is looked at again.
 	recheck = 5 * time.Second
 )
@@ -213,7 +217,7 @@ func New(cfg Config) (*Server, error) {
 		grpc.MaxRecvMsgSize(maxMessage),
 		grpc.MaxHeaderListSize(maxHeaders),
 		grpc.MaxConcurrentStreams(maxStreams),
-		grpc.KeepaliveParams(keepalive.ServerParameters{Time: pingAfter, Timeout: pingTimeout}),
+		grpc.KeepaliveParams(keepalive.ServerParameters{MaxConnectionIdle: idleAfter, Time: pingAfter, Timeout: pingTimeout}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: minPing, PermitWithoutStream: true}),
 		// From the outside in: errors become statuses, a panic becomes an
 		// error, and nothing runs before the caller is known.

@@ -195,8 +195,8 @@ func (s *clusterConfigService) GetAuthPreference(ctx context.Context, _ *cluster
 	return sent[*types.AuthPreferenceV2](s.cfg.Auth.GetAuthPreference(ctx))
 }
 
-// UpdateAuthPreference needs the revision of the one that is there, as in
-// Teleport.
+// UpdateAuthPreference changes the one with the revision that is given, and
+// UpsertAuthPreference whatever there is.
 func (s *clusterConfigService) UpdateAuthPreference(ctx context.Context, req *clusterconfigv1.UpdateAuthPreferenceRequest) (*types.AuthPreferenceV2, error) {
 	return s.setAuthPreference(ctx, req.GetAuthPreference())
 }
@@ -204,7 +204,7 @@ func (s *clusterConfigService) UpdateAuthPreference(ctx context.Context, req *cl
 func (s *clusterConfigService) UpsertAuthPreference(ctx context.Context, req *clusterconfigv1.UpsertAuthPreferenceRequest) (*types.AuthPreferenceV2, error) {
 	preference := req.GetAuthPreference()
 	if preference != nil {
-		preference.SetRevision("") // whatever there is
+		preference.SetRevision("")
 	}
 	return s.setAuthPreference(ctx, preference)
 }

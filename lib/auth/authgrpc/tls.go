@@ -25,6 +25,10 @@ import (
 // thousand nodes need not read them, and a rotation is not waited for.
 const trustFor = time.Second
 
+// trustLonger is how long they are, where the store cannot be read: what was
+// trusted a moment ago is better than no cluster.
+const trustLonger = time.Minute
+
 // authorities are those whose certificates are taken at one moment.
 type authorities struct {
 	pool *x509.CertPool
@@ -49,7 +53,20 @@ func (t *trust) current(ctx context.Context) (*authorities, error) {
 	if t.latest != nil && now.Sub(t.latest.read) < trustFor && !now.Before(t.latest.read) {
 		return t.latest, nil
 	}
-	fresh := &authorities{pool: x509.NewCertPool(), kinds: map[[sha256.Size]byte]types.CertAuthType{}, read: now}
+	fresh, err := t.readAll(ctx)
+	if err != nil {
+		if t.latest != nil && now.Sub(t.latest.read) < trustLonger && !now.Before(t.latest.read) {
+			return t.latest, nil
+		}
+		return nil, trace.Wrap(err)
+	}
+	fresh.read = now
+	t.latest = fresh
+	return fresh, nil
+}
+
+func (t *trust) readAll(ctx context.Context) (*authorities, error) {
+	fresh := &authorities{pool: x509.NewCertPool(), kinds: map[[sha256.Size]byte]types.CertAuthType{}}
 	for _, kind := range []types.CertAuthType{types.UserCA, types.HostCA} {
 		all, err := t.auth.GetCertAuthorities(ctx, kind, false)
 		if err != nil {
@@ -68,7 +85,6 @@ func (t *trust) current(ctx context.Context) (*authorities, error) {
 			}
 		}
 	}
-	t.latest = fresh
 	return fresh, nil
 }
 
