@@ -295,6 +295,9 @@ func (l *login) keyProven(meta ssh.ConnMetadata, key ssh.PublicKey, permissions 
 		}
 		l.identity, _ = identify(cert, meta.User(), 0)
 		l.identity.HostID, l.identity.TeleportUser = meta.User(), ""
+		if reason := l.authorize(); reason != "" {
+			return nil, refuse(reason)
+		}
 		return permissions, nil
 	}
 	uid, found, err := l.lookup(meta.User())

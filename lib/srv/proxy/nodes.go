@@ -51,14 +51,26 @@ func find(nodes []types.Server, cluster, host string, port uint32) (types.Server
 // term is a label that a node must have.
 type term struct{ key, value string }
 
-// parseLabels reads a destination of the form key=value, or several with commas
-// between them. It returns none where host has no '=', which is in no name.
+// parseLabels reads a destination of the form key=value, or several with commas or
+// pluses between them: newer versions of ssh let no comma through. A plus that no
+// key and '=' follow is part of a value. It returns none where host has no '=',
+// which is in no name.
 func parseLabels(host string) ([]term, error) {
 	if !strings.Contains(host, "=") {
 		return nil, nil
 	}
+	var texts []string
+	for list := range strings.SplitSeq(host, ",") {
+		for i, text := range strings.Split(list, "+") {
+			if i > 0 && !strings.Contains(text, "=") {
+				texts[len(texts)-1] += "+" + text
+			} else {
+				texts = append(texts, text)
+			}
+		}
+	}
 	var terms []term
-	for text := range strings.SplitSeq(host, ",") {
+	for _, text := range texts {
 		key, value, ok := strings.Cut(text, "=")
 		if !ok || key == "" {
 			return nil, trace.BadParameter("%q is not a list of labels; give them as key=value,key=value", short(host))

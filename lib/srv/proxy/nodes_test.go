@@ -109,7 +109,7 @@ func TestFindByLabels(t *testing.T) {
 	}
 	nodes := []types.Server{
 		labelled("uuid-1", "web1", "10.0.0.1:3022", map[string]string{"env": "prod", "tier": "web", "teleport.dev/os": "linux"}),
-		labelled("uuid-2", "web2", "10.0.0.2:3022", map[string]string{"env": "Test", "tier": "web", "query": "a=b"}),
+		labelled("uuid-2", "web2", "10.0.0.2:3022", map[string]string{"env": "Test", "tier": "web", "query": "a=b", "plus": "c++"}),
 		labelled("uuid-3", "db", "", map[string]string{"env": "prod", "tier": "db", "empty": ""}),
 	}
 	for _, tt := range []struct {
@@ -127,6 +127,11 @@ func TestFindByLabels(t *testing.T) {
 		{host: "ENV=TEST", port: 22, want: "uuid-2"},
 		{host: "teleport.dev/os=linux", port: 22, want: "uuid-1"},
 		{host: "query=a=b", port: 22, want: "uuid-2"},
+		{host: "tier=db+env=prod", port: 22, want: "uuid-3"},
+		{host: "plus=c++", port: 22, want: "uuid-2"},
+		{host: "plus=c+++tier=web", port: 22, want: "uuid-2"},
+		{host: "plus=c++,tier=db", port: 22, err: `no node is registered as "plus=c++,tier=db" port 22`},
+		{host: "+=", port: 22, err: `"+=" is not a list of labels; give them as key=value,key=value`},
 		{host: "empty=", port: 22, want: "uuid-3"},
 		{host: "tier=web", port: 22, err: `2 nodes are registered as "tier=web" port 22; use the UUID of the one that you mean, or its address and port`},
 		{host: "tier=db", port: 80, err: `no node is registered as "tier=db" port 80`},

@@ -32,10 +32,11 @@
 // A destination is a registered node by the node's UUID, by its name, or by its
 // name and the cluster's (web.example.com), with the port that it registered, 22
 // (ssh's default) or 0; by the address and port that it registered; or by labels
-// (env=prod or env=prod,tier=db: all must match). What fits several nodes is
-// refused. The proxy only ever connects to addresses that nodes registered, and
-// never looks up a name that a client gave. A node that has registered no address,
-// or that it uses a tunnel, is reached through Config.Tunnels.
+// (env=prod, or env=prod,tier=db or env=prod+tier=db, where all must match). What
+// fits several nodes is refused. The proxy only ever connects to addresses that
+// nodes registered, and never looks up a name that a client gave. A node that has
+// registered no address, or that it uses a tunnel, is reached through
+// Config.Tunnels.
 //
 // # The client's address
 //
@@ -94,10 +95,13 @@ type Headers interface {
 
 // Config is what New needs.
 type Config struct {
-	// CAs, HostSigners, Emitter, MaxStartups, LoginGraceTime, Clock and Log are
-	// those of srv.Config.
+	// CAs, HostSigners, Authorize, Refused, Emitter, MaxStartups, LoginGraceTime,
+	// Clock and Log are those of srv.Config. The login of a proxy's client means
+	// nothing: Authorize is for locks, and roles are the node's to decide by.
 	CAs         srv.CAs
 	HostSigners func() []ssh.Signer
+	Authorize   func(ctx context.Context, identity srv.Identity) error
+	Refused     func(srv.Refused)
 	// Nodes knows where clients may go.
 	Nodes NodeLister
 	// Tunnels leads to the nodes that dial out. Where it is nil, they cannot be
@@ -154,6 +158,8 @@ func New(cfg Config) (*Server, error) {
 		FailureEvents:  []auditd.EventType{auditd.AuditUserErr},
 		CAs:            cfg.CAs,
 		HostSigners:    cfg.HostSigners,
+		Authorize:      cfg.Authorize,
+		Refused:        cfg.Refused,
 		Handle:         s.handle,
 		MaxStartups:    cfg.MaxStartups,
 		LoginGraceTime: cfg.LoginGraceTime,

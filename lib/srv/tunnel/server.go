@@ -37,10 +37,13 @@ const (
 
 // ServerConfig is what NewServer needs.
 type ServerConfig struct {
-	// CAs, HostSigners, Emitter, MaxStartups, LoginGraceTime, Clock and Log are
-	// those of srv.Config. CAs are for those who want to reach the auth server.
+	// CAs, HostSigners, Authorize, Refused, Emitter, MaxStartups, LoginGraceTime,
+	// Clock and Log are those of srv.Config. CAs are for those who want to reach
+	// the auth server; Authorize is asked about nodes, too, which have a HostID.
 	CAs         srv.CAs
 	HostSigners func() []ssh.Signer
+	Authorize   func(ctx context.Context, identity srv.Identity) error
+	Refused     func(srv.Refused)
 	Emitter     auditd.Emitter
 	// HostCAs returns the keys of the cluster's host authority, which certifies
 	// nodes. It is asked at each login.
@@ -119,6 +122,8 @@ func NewServer(cfg ServerConfig) (*Server, error) {
 		CAs:            cfg.CAs,
 		Hosts:          &srv.Hosts{CAs: cfg.HostCAs, Role: roleNode, ClusterName: cfg.ClusterName},
 		HostSigners:    cfg.HostSigners,
+		Authorize:      cfg.Authorize,
+		Refused:        cfg.Refused,
 		Handle:         s.handle,
 		MaxStartups:    cfg.MaxStartups,
 		LoginGraceTime: cfg.LoginGraceTime,
