@@ -22,6 +22,7 @@ import (
 
 	"teleport-auditd/lib/auditd/auditdtest"
 	"teleport-auditd/lib/auth"
+	"teleport-auditd/lib/backend/etcd/etcdtest"
 	"teleport-auditd/lib/config"
 )
 
@@ -272,4 +273,45 @@ func TestJoinWaits(t *testing.T) {
 	require.Contains(t, messages(hook, logrus.WarnLevel)[0], "The auth server 127.0.0.1:1 cannot be reached: ")
 	cancel()
 	require.ErrorIs(t, <-ended, context.Canceled)
+}
+
+// TestTwoAuthServers is a node of a cluster that two auth servers keep in etcd.
+// One is ended, and the node finds the other.
+func TestTwoAuthServers(t *testing.T) {
+	ctx := testContext(t)
+	peers := etcdtest.Start(t, 1).Peers()
+	sealed := filepath.Join(t.TempDir(), "ca_key")
+	var mains [2]*host
+	closed := false
+	for i := range mains {
+		cfg := settings(t)
+		require.NoError(t, cfg.SetRoles("auth"))
+		cfg.NodeName = "auth-" + string('1'+rune(i))
+		cfg.Storage = config.Storage{Type: config.StorageEtcd, Peers: peers, CAKeyFile: sealed}
+		mains[i] = startHost(t, cfg)
+		defer func() {
+			if i != 0 || !closed {
+				require.NoError(t, mains[i].Close())
+			}
+		}()
+	}
+	token := newToken(t, mains[0], time.Now().Add(time.Hour), types.RoleNode)
+	cfg := nodeSettings(t, mains[1], "web", token)
+	cfg.AuthServers = []string{mains[0].addrOf(t, AuthTLSReady), mains[1].addrOf(t, AuthTLSReady)}
+	cfg.SSH.ListenAddr = "127.0.0.1:0"
+	node := startHost(t, cfg)
+	defer func() { require.NoError(t, node.Close()) }()
+
+	require.NoError(t, mains[0].Close())
+	closed = true
+	require.NoError(t, mains[1].auth.DeleteAllNodes(ctx))
+	// It was connected to the one or to the other. From now on it is to this one.
+	lock, err := types.NewLock(uuid.NewString(), types.LockSpecV2{Target: types.LockTarget{User: "mallory"}})
+	require.NoError(t, err)
+	require.NoError(t, mains[1].auth.UpsertLock(ctx, lock))
+	eventually(t, "the lock of the auth server that is left is known", func() bool {
+		locks, err := node.members[0].known.Locks(ctx)
+		require.NoError(t, err)
+		return len(locks) == 1
+	})
 }
