@@ -108,6 +108,7 @@ func (p *Process) newMember(ctx context.Context, cfg memberConfig) (*member, err
 		m.known.Run(ctx)
 		return nil
 	}})
+	p.members = append(p.members, m)
 	return m, nil
 }
 
@@ -118,6 +119,9 @@ func (p *Process) joined(ctx context.Context, role types.SystemRole, keys *join.
 	case trace.IsNotFound(err):
 	case err != nil:
 		return nil, trace.Wrap(err)
+	case identity.HostID() != p.hostUUID:
+		return nil, trace.BadParameter("this host has joined the cluster as %s, and %s says that it is %s: put that file back, or take %s away and join again with a new token",
+			identity.HostID(), filepath.Join(p.dataDir.path, hostUUIDName), p.hostUUID, identity.Path())
 	default:
 		err := identity.Valid()
 		if err == nil {

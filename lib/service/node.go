@@ -290,10 +290,17 @@ func (p *Process) initTunnel(m *member, server *node.Server, addressed func(net.
 	if err != nil {
 		return trace.Wrap(err)
 	}
+	// The tunnel ends after the logins that came through it, and not when the
+	// process begins to end.
+	running, stop := context.WithCancel(context.Background())
 	p.register(service{
 		name: "node.tunnel",
-		serve: func(ctx context.Context) error {
-			agent.Run(ctx)
+		serve: func(context.Context) error {
+			agent.Run(running)
+			return nil
+		},
+		close: func() error {
+			stop()
 			return nil
 		},
 	})

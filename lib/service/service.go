@@ -146,6 +146,8 @@ type Process struct {
 	auth      *auth.Server
 	authAddrs []string
 	hostUUID  string
+	// members are those of the roles that belong to a cluster.
+	members []*member
 	// reload is what SIGHUP asks for beside the log.
 	reload []func() error
 }

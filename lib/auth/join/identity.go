@@ -139,7 +139,6 @@ func generate(ctx context.Context, signer Signer, keys *Keys, hostID, nodeName s
 		NodeName:             nodeName,
 		Role:                 role,
 		AdditionalPrincipals: principals,
-		DNSNames:             principals,
 		PublicSSHKey:         keys.sshPublic(),
 		PublicTLSKey:         tlsPublic,
 	})
@@ -224,6 +223,9 @@ func (i *Identity) ClusterName() string { return i.state.Load().subject.Cluster 
 func (i *Identity) HostID() string {
 	return strings.TrimSuffix(i.state.Load().subject.Username, "."+i.ClusterName())
 }
+
+// Path is the file that the certificates are kept in.
+func (i *Identity) Path() string { return i.path }
 
 // TLSCertificate is what to show to the next TLS server or client.
 func (i *Identity) TLSCertificate() *tls.Certificate { return i.state.Load().tls }

@@ -62,9 +62,9 @@ func (p *Tsh) LoginWith(cmd *exec.Cmd, password string, code func() string) Resu
 	p.t.Helper()
 	return p.AtTerminal(cmd, func(shown string) (string, bool) {
 		switch {
-		case strings.HasSuffix(shown, ": ") && strings.Contains(lastLine(shown), "assword"):
+		case strings.HasSuffix(strings.TrimSpace(shown), ":") && strings.Contains(lastLine(shown), "assword"):
 			return password + "\n", true
-		case strings.HasSuffix(shown, ": ") && code != nil:
+		case strings.HasSuffix(strings.TrimSpace(shown), ":") && code != nil:
 			return code() + "\n", true
 		}
 		return "", false
