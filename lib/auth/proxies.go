@@ -32,7 +32,7 @@ func (s *Server) UpsertProxy(ctx context.Context, proxy types.Server) error {
 	if !ok || server == nil {
 		return trace.BadParameter("a proxy must be a types.ServerV2, and this is a %T", proxy)
 	}
-	_, err := proxyCollection().upsert(ctx, s.store, server)
+	_, _, err := proxyCollection().upsert(ctx, s.store, server)
 	return trace.Wrap(err)
 }
 

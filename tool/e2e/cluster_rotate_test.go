@@ -255,7 +255,7 @@ func TestClusterRefusals(t *testing.T) {
 		harness.WaitFor(t, waitLimit, "the end of the login", func() bool { return short.Run("status").Code != 0 })
 		r = short.Run("ssh", w.bob.Name+"@web", "true")
 		require.Equal(t, 1, r.Code)
-		assert.Regexp(t, `^ERROR: .*expired.*tsh login.*\n$`, r.Stderr)
+		assert.Regexp(t, `^ERROR: not logged in: tsh login .*expired.*\n$`, r.Stderr)
 		key, cert := findKey(t, short)
 		mark := w.audit.Fence()
 		ssh := harness.RunCommand(t, short.Other("ssh", "-F", "/dev/null", "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null",
