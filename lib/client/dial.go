@@ -198,7 +198,11 @@ func (c *Conn) handshake(ctx context.Context, conn net.Conn, host, login string,
 		return nil, trace.ConnectionProblem(nil, "%s", dialReason(ctx, ctx.Err()))
 	case strings.Contains(err.Error(), "unable to authenticate"):
 		// The host says nothing more; it has recorded the reason.
-		return nil, trace.AccessDenied("refuses the login %q of %s", login, Clean(c.cfg.Profile.Username))
+		user, logins := Clean(c.cfg.Profile.Username), c.cfg.Profile.Logins()
+		if !slices.Contains(logins, login) {
+			return nil, trace.AccessDenied("refuses the login %q of %s, whose logins are %s", login, user, Clean(strings.Join(logins, ", ")))
+		}
+		return nil, trace.AccessDenied("refuses the login %q of %s: the roles may not allow it there, or the certificate is no longer good, and tsh login --ttl brings a new one", login, user)
 	}
 	return nil, trace.ConnectionProblem(nil, "ended the connection: %s", Clean(strings.TrimPrefix(err.Error(), "ssh: handshake failed: ")))
 }

@@ -180,6 +180,18 @@ func TestTerminal(t *testing.T) {
 			require.Equal(t, before, s.modes())
 		})
 	}
+	t.Run("a copy shows how far it is, unless it is to be quiet", func(t *testing.T) {
+		file := filepath.Join(t.TempDir(), "file")
+		require.NoError(t, os.WriteFile(file, make([]byte, 1<<20), 0o600))
+		s := newScreen(t)
+		cmd := s.start(home, nil, "scp", file, "bob@web:")
+		require.NoError(t, cmd.Wait(), "%s", s.shown())
+		s.wait("100%        1048576\r\n")
+		s = newScreen(t)
+		cmd = s.start(home, nil, "scp", "-q", file, "bob@web:")
+		require.NoError(t, cmd.Wait())
+		require.Empty(t, s.shown())
+	})
 	t.Run("a connection that is lost leaves the terminal as it was", func(t *testing.T) {
 		s := newScreen(t)
 		before := s.modes()
