@@ -110,8 +110,8 @@ func newWhole(t *testing.T, headers bool) *whole {
 				}
 				go ssh.DiscardRequests(requests)
 				go func() {
-					io.Copy(accepted, accepted)
-					accepted.CloseWrite()
+					_, _ = io.Copy(accepted, accepted)
+					_ = accepted.CloseWrite()
 					accepted.Close()
 				}()
 			}
@@ -182,7 +182,7 @@ func newWhole(t *testing.T, headers bool) *whole {
 		cancel()
 		<-ran
 	})
-	go node.Serve(withAddresses(agent.Listener(), true))
+	go func() { _ = node.Serve(withAddresses(agent.Listener(), true)) }()
 	return w
 }
 
@@ -267,8 +267,8 @@ func TestNodesKnowTheClient(t *testing.T) {
 				require.NoError(t, err)
 				go ssh.DiscardRequests(echoRequests)
 				go func() {
-					echo.Write(sent)
-					echo.CloseWrite()
+					_, _ = echo.Write(sent)
+					_ = echo.CloseWrite()
 				}()
 				got, err := io.ReadAll(echo)
 				require.NoError(t, err)

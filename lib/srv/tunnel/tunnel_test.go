@@ -28,6 +28,7 @@ import (
 
 	"teleport-auditd/lib/auditd"
 	"teleport-auditd/lib/auditd/auditdtest"
+	"teleport-auditd/lib/srv"
 	"teleport-auditd/lib/srv/srvtest"
 	"teleport-auditd/lib/srv/tunnel"
 )
@@ -292,7 +293,7 @@ func TestDeadlines(t *testing.T) {
 	require.ErrorIs(t, <-failed, net.ErrClosed)
 	// And another connection is not held up by this one.
 	other, otherNode := w.pair(t, agent, 0)
-	go other.Write([]byte("x"))
+	go func() { _, _ = other.Write([]byte("x")) }()
 	_, err = otherNode.Read(make([]byte, 1))
 	require.NoError(t, err)
 }
@@ -315,11 +316,11 @@ func TestCarries200MB(t *testing.T) {
 					return
 				}
 			}
-			way.from.(interface{ CloseWrite() error }).CloseWrite()
+			_ = way.from.(interface{ CloseWrite() error }).CloseWrite()
 		}()
 		go func() {
 			sum := sha256.New()
-			io.Copy(sum, way.to)
+			_, _ = io.Copy(sum, way.to)
 			sums <- sum.Sum(nil)
 		}()
 	}
@@ -355,7 +356,7 @@ func TestReconnects(t *testing.T) {
 	require.Error(t, <-reading)
 
 	proxySide, nodeSide = w.pair(t, agent, time.Second)
-	go io.WriteString(proxySide, "again")
+	go func() { _, _ = io.WriteString(proxySide, "again") }()
 	got := make([]byte, 5)
 	_, err := io.ReadFull(nodeSide, got)
 	require.NoError(t, err)
@@ -507,7 +508,7 @@ func TestRenewal(t *testing.T) {
 	w.waitTunnels(t, 2, 10*time.Second)
 	newProxy, newNode := w.pair(t, agent, 0)
 	for _, pair := range [][2]net.Conn{{oldProxy, oldNode}, {newProxy, newNode}} {
-		go pair[0].Write([]byte("x"))
+		go func() { _, _ = pair[0].Write([]byte("x")) }()
 		_, err := pair[1].Read(make([]byte, 1))
 		require.NoError(t, err)
 	}
@@ -518,7 +519,7 @@ func TestRenewal(t *testing.T) {
 	require.Eventually(t, func() bool {
 		return errors.Is(old.SetDeadline(time.Time{}), net.ErrClosed)
 	}, patience, time.Millisecond, "the old tunnel must end after its last connection")
-	go newProxy.Write([]byte("y"))
+	go func() { _, _ = newProxy.Write([]byte("y")) }()
 	_, err := newNode.Read(make([]byte, 1))
 	require.NoError(t, err)
 }
@@ -536,7 +537,7 @@ func TestExpiry(t *testing.T) {
 		_, err := w.server.Dial(t.Context(), uuid)
 		return trace.IsNotFound(err)
 	}, patience, time.Millisecond)
-	go proxySide.Write([]byte("x"))
+	go func() { _, _ = proxySide.Write([]byte("x")) }()
 	_, err := nodeSide.Read(make([]byte, 1))
 	require.NoError(t, err)
 }
@@ -595,6 +596,37 @@ func TestRefusedHosts(t *testing.T) {
 	}
 }
 
+// TestAuthorize: a lock on a node keeps its tunnel away, and one on a user the user.
+func TestAuthorize(t *testing.T) {
+	t.Parallel()
+	refused := make(chan srv.Refused, 10)
+	w := newWorld(t, func(c *tunnel.ServerConfig) {
+		c.Authorize = func(_ context.Context, identity srv.Identity) error {
+			switch {
+			case identity.HostID == uuid && identity.TeleportUser == "":
+				return &srv.Refusal{Reason: "node-is-locked"}
+			case identity.HostID == "" && identity.TeleportUser == "alice":
+				return &srv.Refusal{Reason: "user-is-locked"}
+			}
+			return nil
+		}
+		c.Refused = func(r srv.Refused) { refused <- r }
+	})
+	for user, signer := range map[string]ssh.Signer{
+		uuid:  w.node(t).get()[1],
+		"bob": w.userCA.Login(t, w.clock.Now()),
+	} {
+		_, err := ssh.Dial("tcp", w.addr, &ssh.ClientConfig{User: user, Auth: []ssh.AuthMethod{ssh.PublicKeys(signer)}, HostKeyCallback: ssh.InsecureIgnoreHostKey()})
+		require.Error(t, err)
+		r := <-refused
+		require.Equal(t, user, r.Login)
+		require.Equal(t, map[string]string{uuid: "node-is-locked", "bob": "user-is-locked"}[user], r.Reason)
+	}
+	require.Len(t, w.recorder.Events(), 2)
+	_, err := w.server.Dial(t.Context(), uuid)
+	require.True(t, trace.IsNotFound(err))
+}
+
 // TestOtherProxies: a node gives its tunnel to nobody but a proxy of its cluster.
 func TestOtherProxies(t *testing.T) {
 	t.Parallel()
@@ -646,7 +678,7 @@ func TestTransport(t *testing.T) {
 				return
 			}
 			go func() {
-				io.Copy(conn, conn)
+				_, _ = io.Copy(conn, conn)
 				conn.Close()
 			}()
 		}
@@ -656,8 +688,8 @@ func TestTransport(t *testing.T) {
 	require.NoError(t, err)
 	sent := bytes.Repeat([]byte("question"), 1<<17)
 	go func() {
-		conn.Write(sent)
-		conn.CloseWrite()
+		_, _ = conn.Write(sent)
+		_ = conn.CloseWrite()
 	}()
 	got, err := io.ReadAll(conn)
 	require.NoError(t, err)
@@ -757,7 +789,7 @@ func TestEndsWithoutLeftovers(t *testing.T) {
 	w := newWorld(t)
 	agent, stop := w.agent(t, w.node(t))
 	proxySide, nodeSide := w.pair(t, agent, 0)
-	go proxySide.Write(make([]byte, 64<<20)) // nobody reads it
+	go func() { _, _ = proxySide.Write(make([]byte, 64<<20)) }() // nobody reads it
 	_, err := nodeSide.Read(make([]byte, 1))
 	require.NoError(t, err)
 	require.NoError(t, w.server.Close())

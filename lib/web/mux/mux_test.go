@@ -83,7 +83,7 @@ func newPort(t *testing.T, change ...func(*mux.Config)) *port {
 	}
 	served := make(chan struct{})
 	go func() {
-		server.Serve(listener)
+		_ = server.Serve(listener)
 		close(served)
 	}()
 	p.stop = func() {
@@ -133,9 +133,9 @@ func TestWeb(t *testing.T) {
 	for _, garbage := range []string{"SSH-2.0-x\r\n", "\x16\x03\x01\xff\xff", "\x16\x03\x01\x00\x05hello", strings.Repeat("\x16\x03\x01\x40\x00\x01\x00\x3f\xfc"+strings.Repeat("x", 16379), 2)} {
 		conn, err := net.Dial("tcp", p.addr)
 		require.NoError(t, err)
-		io.WriteString(conn, garbage)
-		conn.(*net.TCPConn).CloseWrite()
-		conn.SetReadDeadline(time.Now().Add(patience))
+		_, _ = io.WriteString(conn, garbage)
+		_ = conn.(*net.TCPConn).CloseWrite()
+		_ = conn.SetReadDeadline(time.Now().Add(patience))
 		_, err = io.Copy(io.Discard, conn)
 		require.NotErrorIs(t, err, context.DeadlineExceeded)
 		conn.Close()
@@ -158,7 +158,7 @@ func TestAuth(t *testing.T) {
 			}
 			go func() {
 				server := tls.Server(conn, &tls.Config{Certificates: []tls.Certificate{cert}, NextProtos: []string{"h2", authALPN}})
-				io.Copy(server, server)
+				_, _ = io.Copy(server, server)
 				server.Close()
 			}()
 		}
@@ -168,8 +168,8 @@ func TestAuth(t *testing.T) {
 	defer client.Close()
 	sent := bytes.Repeat([]byte("question"), 1<<17)
 	go func() {
-		client.Write(sent)
-		client.CloseWrite()
+		_, _ = client.Write(sent)
+		_ = client.CloseWrite()
 	}()
 	got, err := io.ReadAll(client)
 	require.NoError(t, err)
@@ -184,7 +184,9 @@ func TestAuthIsBounded(t *testing.T) {
 		conn, err := net.Dial("tcp", p.addr)
 		require.NoError(t, err)
 		t.Cleanup(func() { conn.Close() })
-		go tls.Client(conn, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{authALPN}}).Handshake()
+		go func() {
+			_ = tls.Client(conn, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{authALPN}}).Handshake()
+		}()
 		return conn
 	}
 	ask()
@@ -197,7 +199,7 @@ func TestAuthIsBounded(t *testing.T) {
 	first.Close()
 	accepted := make(chan struct{})
 	go func() {
-		p.auth.Accept()
+		_, _ = p.auth.Accept()
 		close(accepted)
 	}()
 	require.Eventually(t, func() bool {
@@ -227,7 +229,9 @@ func TestEndsWithoutLeftovers(t *testing.T) {
 	conn, err := net.Dial("tcp", p.addr)
 	require.NoError(t, err)
 	defer conn.Close()
-	go tls.Client(conn, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{authALPN}}).Handshake()
+	go func() {
+		_ = tls.Client(conn, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{authALPN}}).Handshake()
+	}()
 	piped, err := p.auth.Accept()
 	require.NoError(t, err)
 	silent, err := net.Dial("tcp", p.addr)
