@@ -16,7 +16,7 @@ import (
 	_ "go.etcd.io/etcd/client/v3"
 	_ "golang.org/x/net/proxy"
 	_ "golang.org/x/term"
+	_ "golang.org/x/time/rate"
 	_ "google.golang.org/grpc"
 	_ "google.golang.org/grpc/test/bufconn"
-	_ "golang.org/x/time/rate"
 )

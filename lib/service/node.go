@@ -261,19 +261,28 @@ func (p *Process) initMemberNode(ctx context.Context, listener net.Listener, cfg
 		return trace.Wrap(err)
 	}
 	m.keepCurrent("node", registered.renew)
-	p.serveSSH(sshRole{
+	role := sshRole{
 		name: "node", ready: NodeSSHReady, server: server, listener: direct, begin: m.untilKnown,
 		// Without the auth service the node serves all the same.
 		settle: registered.wait,
-	})
-	if p.settings.ProxyServer == "" {
-		return nil
 	}
-	return trace.Wrap(p.initTunnel(m, server, addressed))
+	if p.settings.ProxyServer != "" {
+		connected, err := p.initTunnel(m, server, addressed)
+		if err != nil {
+			return trace.Wrap(err)
+		}
+		role.settle = func(ctx context.Context) {
+			registered.wait(ctx)
+			p.waitFor(ctx, connected)
+		}
+	}
+	p.serveSSH(role)
+	return nil
 }
 
-// initTunnel has the node dial out to the proxy.
-func (p *Process) initTunnel(m *member, server *node.Server, addressed func(net.Listener, bool) (net.Listener, error)) error {
+// initTunnel has the node dial out to the proxy. What it returns is closed when
+// there was a tunnel.
+func (p *Process) initTunnel(m *member, server *node.Server, addressed func(net.Listener, bool) (net.Listener, error)) (<-chan struct{}, error) {
 	agent, err := tunnel.NewAgent(tunnel.AgentConfig{
 		NodeID:      p.hostUUID,
 		ClusterName: m.identity.ClusterName(),
@@ -284,11 +293,11 @@ func (p *Process) initTunnel(m *member, server *node.Server, addressed func(net.
 		Log:         m.log,
 	})
 	if err != nil {
-		return trace.Wrap(err)
+		return nil, trace.Wrap(err)
 	}
 	listener, err := addressed(agent.Listener(), true)
 	if err != nil {
-		return trace.Wrap(err)
+		return nil, trace.Wrap(err)
 	}
 	// The tunnel ends after the logins that came through it, and not when the
 	// process begins to end.
@@ -309,7 +318,7 @@ func (p *Process) initTunnel(m *member, server *node.Server, addressed func(net.
 		serve: func(context.Context) error { return server.Serve(listener) },
 		close: server.Close,
 	})
-	return nil
+	return agent.Connected(), nil
 }
 
 // tunnelAddr asks the proxy where nodes dial in. Whoever answers is not believed:

@@ -43,9 +43,14 @@ func (r *registration) connected(ctx context.Context) {
 // wait waits for the first registration, for registerTimeout: without the auth
 // service the role serves all the same.
 func (r *registration) wait(ctx context.Context) {
+	r.p.waitFor(ctx, r.first)
+}
+
+// waitFor waits until happened is closed, for registerTimeout at most.
+func (p *Process) waitFor(ctx context.Context, happened <-chan struct{}) {
 	select {
-	case <-r.first:
-	case <-r.p.clock.After(registerTimeout):
+	case <-happened:
+	case <-p.clock.After(registerTimeout):
 	case <-ctx.Done():
 	}
 }

@@ -134,7 +134,8 @@ func newWhole(t *testing.T, headers bool) *whole {
 
 	// The proxy: tunnel port and jump port.
 	tunnels, err := tunnel.NewServer(tunnel.ServerConfig{
-		CAs: userCAs, HostCAs: hostCAs.UserCAs, HostSigners: proxySigners, ClusterName: "example.com",
+		Redial: -1,
+		CAs:    userCAs, HostCAs: hostCAs.UserCAs, HostSigners: proxySigners, ClusterName: "example.com",
 		DialAuth: func(context.Context) (net.Conn, error) { return nil, net.ErrClosed },
 		Emitter:  w.proxyHost, Clock: w.clock, Log: log,
 	})

@@ -96,6 +96,9 @@ type Agent struct {
 	listener *listener
 	trouble  *notice.Notice
 	running  sync.WaitGroup
+	// connected is closed when there was a tunnel for the first time.
+	connected chan struct{}
+	once      sync.Once
 }
 
 // NewAgent returns an Agent that dials nobody before Run is called.
@@ -103,7 +106,7 @@ func NewAgent(cfg AgentConfig) (*Agent, error) {
 	if err := cfg.CheckAndSetDefaults(); err != nil {
 		return nil, trace.Wrap(err)
 	}
-	a := &Agent{cfg: cfg, log: cfg.Log.WithField("component", "tunnel"), listener: newListener()}
+	a := &Agent{cfg: cfg, log: cfg.Log.WithField("component", "tunnel"), listener: newListener(), connected: make(chan struct{})}
 	a.trouble = notice.New(cfg.Clock, func(times int, last error) {
 		a.log.Warnf("No tunnel to the proxy: %v. Times since the last such line: %d. Trying goes on.", last, times)
 	})
@@ -113,6 +116,9 @@ func NewAgent(cfg AgentConfig) (*Agent, error) {
 // Listener returns what accepts the connections that come through the tunnels, as
 // long as Run runs. There is one, however often the tunnel is made anew.
 func (a *Agent) Listener() net.Listener { return a.listener }
+
+// Connected returns what is closed once there was a tunnel.
+func (a *Agent) Connected() <-chan struct{} { return a.connected }
 
 // Run keeps the tunnel until ctx ends, then ends all connections through it and
 // closes the Listener. Where only the Listener is closed, what is open goes on and
@@ -136,6 +142,7 @@ func (a *Agent) Run(ctx context.Context) {
 			a.trouble.Happened(err)
 		} else {
 			a.log.Infof("There is a tunnel to the proxy at %v.", next.conn.RemoteAddr())
+			a.once.Do(func() { close(a.connected) })
 			if current != nil {
 				// What goes through it may go on.
 				current.retire()

@@ -52,6 +52,10 @@ type ServerConfig struct {
 	ClusterName string
 	// DialAuth opens a connection to an auth server.
 	DialAuth func(ctx context.Context) (net.Conn, error)
+	// Redial is how long Dial waits for a node that has no tunnel: one that has
+	// lost it tries again within a second or two. DefaultRedial where it is zero,
+	// and below that Dial does not wait.
+	Redial time.Duration
 	// KeepAlive is the time between two signs of life. DefaultKeepAlive where it
 	// is zero.
 	KeepAlive      time.Duration
@@ -74,6 +78,9 @@ func (c *ServerConfig) CheckAndSetDefaults() error {
 	case c.KeepAlive < 0:
 		return trace.BadParameter("tunnel.ServerConfig has a negative KeepAlive %v", c.KeepAlive)
 	}
+	if c.Redial == 0 {
+		c.Redial = DefaultRedial
+	}
 	if c.KeepAlive == 0 {
 		c.KeepAlive = DefaultKeepAlive
 	}
@@ -95,6 +102,8 @@ type Server struct {
 	mu sync.Mutex
 	// tunnels are the nodes' by host id, the newest last.
 	tunnels map[string][]*tunnel
+	// changed is closed when a tunnel has come, and replaced.
+	changed chan struct{}
 }
 
 // tunnel is the connection of one node. What changes is guarded by Server.mu.
@@ -113,7 +122,7 @@ func NewServer(cfg ServerConfig) (*Server, error) {
 		return nil, trace.Wrap(err)
 	}
 	const component = "tunnel"
-	s := &Server{cfg: cfg, log: cfg.Log.WithField("component", component), tunnels: make(map[string][]*tunnel)}
+	s := &Server{cfg: cfg, log: cfg.Log.WithField("component", component), tunnels: make(map[string][]*tunnel), changed: make(chan struct{})}
 	var err error
 	s.srv, err = srv.New(srv.Config{
 		Component:      component,
@@ -212,6 +221,8 @@ func (s *Server) add(t *tunnel) {
 	defer s.mu.Unlock()
 	tunnels := append(s.tunnels[t.nodeID], t)
 	s.tunnels[t.nodeID] = tunnels
+	close(s.changed)
+	s.changed = make(chan struct{})
 	s.log.Infof("Node %q has a tunnel from %v.", t.nodeID, t.conn.RemoteAddr())
 	if len(tunnels) > maxTunnels {
 		// It is removed when it has ended.
@@ -261,18 +272,15 @@ func (s *Server) release(t *tunnel) {
 }
 
 // Dial opens a connection to the node with this host id, through the newest of
-// its tunnels that answers. The error is trace.NotFound where the node has none,
+// its tunnels that answers. The error is trace.NotFound where the node has none
+// and dials in no more within a few seconds,
 // trace.LimitExceeded where each has as many connections as it may, and
 // trace.ConnectionProblem where none answers before ctx ends.
 func (s *Server) Dial(ctx context.Context, nodeID string) (net.Conn, error) {
-	s.mu.Lock()
-	tunnels := slices.Clone(s.tunnels[nodeID])
-	s.mu.Unlock()
-	tunnels = slices.DeleteFunc(tunnels, func(t *tunnel) bool { return s.isRetired(t) })
-	if len(tunnels) == 0 {
-		return nil, trace.NotFound("the node %q has no tunnel to this proxy", cut(nodeID))
+	tunnels, err := s.await(ctx, nodeID)
+	if err != nil {
+		return nil, trace.Wrap(err)
 	}
-	slices.Reverse(tunnels)
 
 	type answer struct {
 		conn net.Conn
@@ -324,10 +332,28 @@ func (s *Server) Dial(ctx context.Context, nodeID string) (net.Conn, error) {
 	}
 }
 
-func (s *Server) isRetired(t *tunnel) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return t.retired
+// await returns the tunnels of a node, the newest first. A node that has none may
+// be about to dial in again, as after a restart of either end.
+func (s *Server) await(ctx context.Context, nodeID string) ([]*tunnel, error) {
+	timer := s.cfg.Clock.NewTimer(max(0, s.cfg.Redial))
+	defer timer.Stop()
+	for {
+		s.mu.Lock()
+		tunnels := slices.DeleteFunc(slices.Clone(s.tunnels[nodeID]), func(t *tunnel) bool { return t.retired })
+		changed := s.changed
+		s.mu.Unlock()
+		if len(tunnels) > 0 {
+			slices.Reverse(tunnels)
+			return tunnels, nil
+		}
+		select {
+		case <-changed:
+		case <-timer.Chan():
+			return nil, trace.NotFound("the node %q has no tunnel to this proxy", cut(nodeID))
+		case <-ctx.Done():
+			return nil, trace.NotFound("the node %q has no tunnel to this proxy", cut(nodeID))
+		}
+	}
 }
 
 // open opens a connection through one tunnel. It returns when the node has

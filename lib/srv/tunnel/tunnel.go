@@ -46,6 +46,9 @@ const (
 	// DefaultKeepAlive is less than the time after which routers forget a
 	// connection that is silent.
 	DefaultKeepAlive = 30 * time.Second
+	// DefaultRedial is how long a client waits for a node that has lost its
+	// tunnel.
+	DefaultRedial = 5 * time.Second
 	// maxConns bounds the connections of one tunnel.
 	maxConns = 1024
 )

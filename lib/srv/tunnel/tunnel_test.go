@@ -105,6 +105,7 @@ func newWorld(t *testing.T, change ...func(*tunnel.ServerConfig)) *world {
 	require.NoError(t, err)
 	t.Cleanup(func() { w.auth.Close() })
 	cfg := tunnel.ServerConfig{
+		Redial:      -1,
 		CAs:         userCAs,
 		HostCAs:     w.hostCAs.UserCAs,
 		HostSigners: w.proxy.get,
