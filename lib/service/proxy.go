@@ -11,12 +11,14 @@ import (
 	"net"
 	"net/http"
 
+	"github.com/gravitational/teleport/api/client"
 	"github.com/gravitational/teleport/api/client/webclient"
 	"github.com/gravitational/teleport/api/types"
 	"github.com/gravitational/trace"
 	"golang.org/x/crypto/ssh"
 
 	"teleport-auditd/lib/auth/join"
+	"teleport-auditd/lib/cache"
 	"teleport-auditd/lib/srv"
 	"teleport-auditd/lib/srv/balancer"
 	"teleport-auditd/lib/srv/clientaddr"
@@ -126,7 +128,7 @@ func (p *Process) initWeb(m *member, listeners *listeners) error {
 		TunnelPublicAddr: s.TunnelPublicAddr,
 	}}
 	handler, err := web.New(web.Config{
-		Auth:        func() web.AuthClient { return m.client },
+		Auth:        func() web.AuthClient { return webAuth{m.client, m.known} },
 		ClusterName: m.identity.ClusterName(),
 		Proxy:       func() webclient.ProxySettings { return settings },
 		Emitter:     p.emitter,
@@ -161,6 +163,18 @@ func (p *Process) initWeb(m *member, listeners *listeners) error {
 		close: func() error { return together(server.Close(), closeListener(listener)) },
 	})
 	return nil
+}
+
+// webAuth is the auth service for HTTPS, which says where the proxy's ports are, and
+// how users log in, also while that is away.
+type webAuth struct {
+	*client.Client
+	known *cache.Cache
+}
+
+// GetAuthPreference implements web.AuthClient.
+func (w webAuth) GetAuthPreference(ctx context.Context) (types.AuthPreference, error) {
+	return w.known.AuthPreference(ctx)
 }
 
 // eitherCAs are all authorities of several sources. One that cannot be read
