@@ -16,6 +16,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/gravitational/trace"
 
+	"teleport-auditd/lib/auth/login"
 	"teleport-auditd/lib/backend"
 )
 
@@ -119,7 +120,7 @@ func (c *Credentials) changeAttempts(ctx context.Context, user string, change fu
 			return trace.Wrap(err)
 		}
 	}
-	return refuse("too-many-logins-at-once", trace.LimitExceeded("too many logins of the same user at once: try again in a moment"))
+	return refuse("too-many-logins-at-once", trace.LimitExceeded(login.TooManyAtOnce))
 }
 
 // beginAttempt writes down that somebody tries to log in as user. The id is for
@@ -136,7 +137,7 @@ func (c *Credentials) beginAttempt(ctx context.Context, user string) (id string,
 				return refuse("user-is-locked-out", trace.LimitExceeded("too many failed logins: try again in %d min, or ask an administrator for a reset", minutes))
 			}
 			if full = len(attempts.Failures)+len(attempts.Pending) >= MaxLoginFailures; full {
-				return refuse("too-many-logins-at-once", trace.LimitExceeded("too many logins of the same user at once: try again in a moment"))
+				return refuse("too-many-logins-at-once", trace.LimitExceeded(login.TooManyAtOnce))
 			}
 			attempts.Pending[id] = now
 			return nil

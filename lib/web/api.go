@@ -137,6 +137,8 @@ func loginReason(err error) string {
 		return "wrong-password-or-code"
 	case strings.HasPrefix(text, login.LockedPrefix):
 		return "user-is-locked"
+	case text == login.TooManyAtOnce:
+		return "too-many-logins-at-once"
 	case trace.IsLimitExceeded(err):
 		return "user-is-locked-out"
 	case trace.IsAccessDenied(err):
