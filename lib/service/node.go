@@ -323,8 +323,11 @@ func (p *Process) initTunnel(m *member, server *node.Server, addressed func(net.
 	running, stop := context.WithCancel(context.Background())
 	p.register(service{
 		name: "node.tunnel",
-		serve: func(context.Context) error {
-			agent.Run(running)
+		serve: func(ctx context.Context) error {
+			// Without the host authorities no proxy would be believed.
+			if m.untilKnown(ctx) {
+				agent.Run(running)
+			}
 			return nil
 		},
 		close: func() error {
