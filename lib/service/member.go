@@ -174,6 +174,9 @@ func (p *Process) join(ctx context.Context, params join.Params, log logrus.Field
 		if ctx.Err() != nil {
 			return nil, trace.Wrap(ctx.Err(), "joining the cluster was given up")
 		}
+		if trace.IsBadParameter(err) {
+			return nil, trace.Wrap(err) // what the configuration lacks
+		}
 		if !trace.IsConnectionProblem(err) {
 			return nil, wrapLine(err, "this host cannot join the cluster")
 		}
@@ -192,8 +195,6 @@ func wrapLine(err error, what string) error {
 	switch {
 	case trace.IsAccessDenied(err):
 		return trace.AccessDenied("%s", line)
-	case trace.IsBadParameter(err):
-		return trace.BadParameter("%s", line)
 	case trace.IsCompareFailed(err):
 		return trace.CompareFailed("%s", line)
 	}
