@@ -26,7 +26,7 @@ const (
 	// HostCertTTL is how long the certificates of GenerateHostCerts are valid.
 	// It is short, as nothing takes a certificate back; hosts ask for the next
 	// one at half of it, and when the host authority changes its phase.
-	HostCertTTL = 24 * time.Hour
+	HostCertTTL = 7 * 24 * time.Hour
 
 	// ExtensionRole is the extension of a host's certificate that says what the
 	// host is: "Node", "Proxy" or "Auth". Teleport's own certificates have it, but its

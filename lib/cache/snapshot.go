@@ -228,7 +228,12 @@ func replaceFile(path string, text []byte) (err error) {
 	return os.Rename(file.Name(), path)
 }
 
-// oneLine is an error without the breaks between the layers of a wrapped one.
+// oneLine is an error without the breaks between the layers of a wrapped one, and
+// without what grpc puts before what went wrong.
 func oneLine(err error) string {
-	return strings.Join(strings.Fields(trace.UserMessage(err)), " ")
+	text := strings.Join(strings.Fields(trace.UserMessage(err)), " ")
+	if at := strings.LastIndex(text, "desc = "); at >= 0 {
+		text = strings.Trim(text[at+len("desc = "):], `"`)
+	}
+	return text
 }

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/gravitational/teleport/api/client/webclient"
 	"github.com/gravitational/teleport/api/types"
 	"github.com/gravitational/trace"
 	"github.com/sirupsen/logrus"
@@ -91,8 +92,8 @@ func eventually(t *testing.T, what string, f func() bool) {
 	require.Eventually(t, f, 20*time.Second, 20*time.Millisecond, what)
 }
 
-// login is a client at the proxy as alice, who has a certificate for root.
-func login(t *testing.T, main *host) *ssh.Client {
+// userSigner is alice, who has a certificate for root.
+func userSigner(t *testing.T, main *host) ssh.Signer {
 	t.Helper()
 	_, private, err := ed25519.GenerateKey(rand.Reader)
 	require.NoError(t, err)
@@ -102,12 +103,24 @@ func login(t *testing.T, main *host) *ssh.Client {
 	require.NoError(t, err)
 	signer, err := ssh.NewCertSigner(cert, key)
 	require.NoError(t, err)
-	client, err := ssh.Dial("tcp", main.addrOf(t, ProxySSHReady), &ssh.ClientConfig{
+	return signer
+}
+
+// dialAs logs in at a proxy.
+func dialAs(t *testing.T, proxy *host, signer ssh.Signer) *ssh.Client {
+	t.Helper()
+	client, err := ssh.Dial("tcp", proxy.addrOf(t, ProxySSHReady), &ssh.ClientConfig{
 		User: "root", Auth: []ssh.AuthMethod{ssh.PublicKeys(signer)}, HostKeyCallback: ssh.InsecureIgnoreHostKey(),
 	})
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = client.Close() })
 	return client
+}
+
+// login is alice at a proxy of the cluster that main keeps.
+func login(t *testing.T, main, proxy *host) *ssh.Client {
+	t.Helper()
+	return dialAs(t, proxy, userSigner(t, main))
 }
 
 // hostCertThrough is the certificate of the node that the proxy leads to.
@@ -167,7 +180,7 @@ func TestCluster(t *testing.T) {
 		require.Equal(t, node.GetHostname() == "far", node.GetUseTunnel())
 	}
 
-	client := login(t, main)
+	client := login(t, main, main)
 	first := map[string]*ssh.Certificate{}
 	for _, name := range []string{"near", "far"} {
 		first[name] = hostCertThrough(t, client, name)
@@ -188,6 +201,15 @@ func TestCluster(t *testing.T) {
 		})
 	}
 	rotate(types.RotationPhaseStandby)
+	for _, h := range []*host{near, far} {
+		eventually(t, "the auth service believes the host by the authority that is left", func() bool {
+			_, err := h.members[0].client.GetDomainName(ctx)
+			return err == nil
+		})
+	}
+	ping, err := webclient.Find(&webclient.Config{Context: ctx, ProxyAddr: main.addrOf(t, ProxyWebReady), Insecure: true})
+	require.NoError(t, err)
+	require.Equal(t, main.addrOf(t, ProxyReverseTunnelReady), ping.Proxy.SSH.TunnelListenAddr)
 
 	// The node serves without the auth service, also one that starts then.
 	require.NoError(t, main.Close())
@@ -314,4 +336,31 @@ func TestTwoAuthServers(t *testing.T) {
 		require.NoError(t, err)
 		return len(locks) == 1
 	})
+}
+
+// TestProxyOfItsOwn is a host with two roles that joins with one token, and leads
+// users to its node while the auth service is away.
+func TestProxyOfItsOwn(t *testing.T) {
+	cfg := settings(t)
+	require.NoError(t, cfg.SetRoles("auth"))
+	main := startHost(t, cfg)
+	token := newToken(t, main, time.Now().Add(time.Hour), types.RoleNode, types.RoleProxy)
+	cfg = nodeSettings(t, main, "edge", token)
+	require.NoError(t, cfg.SetRoles("proxy,node"))
+	edge := startHost(t, cfg)
+	client := login(t, main, edge)
+	hostCertThrough(t, client, "edge")
+	require.NoError(t, client.Close())
+	cfg.SSH.ListenAddr = edge.addrOf(t, NodeSSHReady) // where it is registered
+	require.NoError(t, edge.Close())
+
+	signer := userSigner(t, main)
+	require.NoError(t, main.Close())
+	edge = startHost(t, cfg)
+	defer func() { require.NoError(t, edge.Close()) }()
+	client = dialAs(t, edge, signer)
+	hostCertThrough(t, client, "edge")
+	ping, err := webclient.Ping(&webclient.Config{Context: testContext(t), ProxyAddr: edge.addrOf(t, ProxyWebReady), Insecure: true})
+	require.NoError(t, err)
+	require.Equal(t, "teleport-auditd", ping.ClusterName)
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/gravitational/teleport/api/client"
 	"github.com/gravitational/teleport/api/client/proto"
 	"github.com/gravitational/teleport/api/types"
+	apievents "github.com/gravitational/teleport/api/types/events"
 	"github.com/gravitational/trace"
 	"github.com/sirupsen/logrus"
 
@@ -173,6 +174,9 @@ func (p *Process) join(ctx context.Context, params join.Params, log logrus.Field
 		if ctx.Err() != nil {
 			return nil, trace.Wrap(ctx.Err(), "joining the cluster was given up")
 		}
+		if trace.IsBadParameter(err) {
+			return nil, trace.Wrap(err) // what the configuration lacks
+		}
 		if !trace.IsConnectionProblem(err) {
 			return nil, wrapLine(err, "this host cannot join the cluster")
 		}
@@ -191,8 +195,6 @@ func wrapLine(err error, what string) error {
 	switch {
 	case trace.IsAccessDenied(err):
 		return trace.AccessDenied("%s", line)
-	case trace.IsBadParameter(err):
-		return trace.BadParameter("%s", line)
 	case trace.IsCompareFailed(err):
 		return trace.CompareFailed("%s", line)
 	}
@@ -246,6 +248,16 @@ func (m *member) tellRenewed(renewed bool, err error) {
 	if renewed && err == nil {
 		m.log.Infof("The host's certificates were signed anew, and end at %s.", m.identity.TLSCertificate().Leaf.NotAfter.UTC().Format(time.RFC3339))
 	}
+}
+
+// emit sends an event to the cluster's audit log. A refusal is no answer about the
+// event where the host has no certificate to send it with.
+func (m *member) emit(ctx context.Context, event apievents.AuditEvent) error {
+	err := m.client.EmitAuditEvent(ctx, event)
+	if trace.IsAccessDenied(err) && m.identity.Valid() != nil {
+		return trace.ConnectionProblem(err, "%s", OneLine(err))
+	}
+	return trace.Wrap(err)
 }
 
 // principalsOf are the names and addresses that a role is reached by, beside the

@@ -7,9 +7,14 @@ package service
 
 import (
 	"context"
+	"crypto/tls"
+	"encoding/json"
 	"errors"
+	"io"
 	"io/fs"
 	"net"
+	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 
@@ -30,6 +35,9 @@ import (
 	"teleport-auditd/lib/srv/tunnel"
 	"teleport-auditd/lib/version"
 )
+
+// maxFindAnswer is far above what a proxy has to say of itself.
+const maxFindAnswer = 64 << 10
 
 // What a node needs beside the daemon's own program.
 const (
@@ -224,7 +232,7 @@ func (p *Process) initMemberNode(ctx context.Context, listener net.Listener, cfg
 	}
 	events, err := spool.New(spool.Config{
 		Dir:   filepath.Join(p.dataDir.path, "events_node"),
-		Send:  m.client.EmitAuditEvent,
+		Send:  m.emit,
 		Clock: p.clock,
 		Log:   m.log,
 	})
@@ -260,7 +268,7 @@ func (p *Process) initMemberNode(ctx context.Context, listener net.Listener, cfg
 	if err != nil {
 		return trace.Wrap(err)
 	}
-	m.keepCurrent("node", registered.renew)
+	m.keepCurrent("node", registered.again(m))
 	role := sshRole{
 		name: "node", ready: NodeSSHReady, server: server, listener: direct, begin: m.untilKnown,
 		// Without the auth service the node serves all the same.
@@ -304,8 +312,11 @@ func (p *Process) initTunnel(m *member, server *node.Server, addressed func(net.
 	running, stop := context.WithCancel(context.Background())
 	p.register(service{
 		name: "node.tunnel",
-		serve: func(context.Context) error {
-			agent.Run(running)
+		serve: func(ctx context.Context) error {
+			// Without the host authorities no proxy would be believed.
+			if m.untilKnown(ctx) {
+				agent.Run(running)
+			}
 			return nil
 		},
 		close: func() error {
@@ -324,7 +335,7 @@ func (p *Process) initTunnel(m *member, server *node.Server, addressed func(net.
 // tunnelAddr asks the proxy where nodes dial in. Whoever answers is not believed:
 // the tunnel asks for the proxy's host certificate.
 func (p *Process) tunnelAddr(ctx context.Context) (string, error) {
-	found, err := webclient.Find(&webclient.Config{Context: ctx, ProxyAddr: p.settings.ProxyServer, Insecure: true, Timeout: callTimeout})
+	found, err := findProxy(ctx, p.settings.ProxyServer)
 	if err != nil {
 		return "", trace.ConnectionProblem(err, "the proxy %s does not say where nodes dial in: %s", p.settings.ProxyServer, OneLine(err))
 	}
@@ -340,6 +351,36 @@ func (p *Process) tunnelAddr(ctx context.Context) (string, error) {
 		return "", trace.BadParameter("the proxy %s says that nodes dial in at %q, which is no address", p.settings.ProxyServer, found.Proxy.SSH.TunnelListenAddr)
 	}
 	return net.JoinHostPort(host, port), nil
+}
+
+// findProxy is what webclient.Find does, which would go on without TLS where the
+// proxy has none.
+func findProxy(ctx context.Context, addr string) (*webclient.PingResponse, error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	transport := &http.Transport{TLSClientConfig: &tls.Config{MinVersion: tls.VersionTLS12, InsecureSkipVerify: true}}
+	defer transport.CloseIdleConnections()
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, (&url.URL{Scheme: "https", Host: addr, Path: "/webapi/find"}).String(), nil)
+	if err != nil {
+		return nil, trace.Wrap(err)
+	}
+	answer, err := (&http.Client{Transport: transport}).Do(request)
+	if err != nil {
+		return nil, trace.Wrap(err)
+	}
+	defer answer.Body.Close()
+	text, err := io.ReadAll(io.LimitReader(answer.Body, maxFindAnswer))
+	if err != nil {
+		return nil, trace.Wrap(err)
+	}
+	if answer.StatusCode != http.StatusOK {
+		return nil, trace.ReadError(answer.StatusCode, text)
+	}
+	var found webclient.PingResponse
+	if err := json.Unmarshal(text, &found); err != nil {
+		return nil, trace.BadParameter("the answer to /webapi/find cannot be read: %v", err)
+	}
+	return &found, nil
 }
 
 // registry is where nodes are registered: an api/client.

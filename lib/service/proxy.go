@@ -11,15 +11,19 @@ import (
 	"net"
 	"net/http"
 
+	"github.com/gravitational/teleport/api/client"
 	"github.com/gravitational/teleport/api/client/webclient"
 	"github.com/gravitational/teleport/api/types"
 	"github.com/gravitational/trace"
 	"golang.org/x/crypto/ssh"
 
+	"teleport-auditd/lib/access"
 	"teleport-auditd/lib/auth/join"
+	"teleport-auditd/lib/cache"
 	"teleport-auditd/lib/srv"
 	"teleport-auditd/lib/srv/balancer"
 	"teleport-auditd/lib/srv/clientaddr"
+	"teleport-auditd/lib/srv/node"
 	"teleport-auditd/lib/srv/proxy"
 	"teleport-auditd/lib/srv/tunnel"
 	"teleport-auditd/lib/version"
@@ -61,8 +65,17 @@ func (p *Process) initProxy(ctx context.Context, listeners *listeners) error {
 			return trace.Wrap(err)
 		}
 	}
+	decider, err := access.NewDecider(access.DeciderConfig{Source: m.known, ServerID: p.hostUUID, Clock: p.clock})
+	if err != nil {
+		return trace.Wrap(err)
+	}
+	// Who is locked out gets no further than here.
+	authorize := func(ctx context.Context, identity srv.Identity) error {
+		return node.Refusal(decider.CheckLocks(ctx, node.Person(identity)))
+	}
 	tunnels, err := tunnel.NewServer(tunnel.ServerConfig{
 		CAs:            cas,
+		Authorize:      authorize,
 		HostSigners:    m.identity.Signers,
 		Emitter:        p.emitter,
 		HostCAs:        m.known.HostCAs,
@@ -86,6 +99,7 @@ func (p *Process) initProxy(ctx context.Context, listeners *listeners) error {
 		Nodes:          m.known,
 		Tunnels:        tunnels,
 		Headers:        clientaddr.NewSigner(m.identity.Signers),
+		Authorize:      authorize,
 		ClusterName:    m.identity.ClusterName(),
 		Emitter:        p.emitter,
 		MaxStartups:    s.MaxStartups,
@@ -96,7 +110,7 @@ func (p *Process) initProxy(ctx context.Context, listeners *listeners) error {
 	if err != nil {
 		return trace.Wrap(err)
 	}
-	m.keepCurrent("proxy", registered.renew)
+	m.keepCurrent("proxy", registered.again(m))
 	p.serveSSH(sshRole{
 		name: "proxy", ready: ProxySSHReady, server: server, listener: listeners.proxy, begin: m.untilKnown,
 		settle: registered.wait,
@@ -150,7 +164,7 @@ func (p *Process) initWeb(m *member, listeners *listeners) error {
 		TunnelPublicAddr: s.TunnelPublicAddr,
 	}}
 	handler, err := web.New(web.Config{
-		Auth:        func() web.AuthClient { return m.client },
+		Auth:        func() web.AuthClient { return webAuth{m.client, m.known} },
 		ClusterName: m.identity.ClusterName(),
 		Proxy:       func() webclient.ProxySettings { return settings },
 		Emitter:     p.emitter,
@@ -185,6 +199,18 @@ func (p *Process) initWeb(m *member, listeners *listeners) error {
 		close: func() error { return together(server.Close(), closeListener(listener)) },
 	})
 	return nil
+}
+
+// webAuth is the auth service for HTTPS, which says where the proxy's ports are, and
+// how users log in, also while that is away.
+type webAuth struct {
+	*client.Client
+	known *cache.Cache
+}
+
+// GetAuthPreference implements web.AuthClient.
+func (w webAuth) GetAuthPreference(ctx context.Context) (types.AuthPreference, error) {
+	return w.known.AuthPreference(ctx)
 }
 
 // eitherCAs are all authorities of several sources. One that cannot be read

@@ -33,6 +33,17 @@ func (r *registration) renew(ctx context.Context) error {
 	return nil
 }
 
+// again is renew for each heartbeat. While the auth service is away, which the cache
+// has said, there is nobody to tell.
+func (r *registration) again(m *member) func(context.Context) error {
+	return func(ctx context.Context) error {
+		if !m.known.Current() {
+			return nil
+		}
+		return r.renew(ctx)
+	}
+}
+
 // connected is for cache.Config.OnConnected.
 func (r *registration) connected(ctx context.Context) {
 	if err := r.renew(ctx); err != nil && ctx.Err() == nil {

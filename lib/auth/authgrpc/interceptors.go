@@ -20,7 +20,7 @@ import (
 
 // oneLine is the outermost: a client shows one line, and is told when it was
 // itself that gave up.
-func (s *Server) oneLine(method string, err error) error {
+func (s *Server) oneLine(ctx context.Context, method string, err error) error {
 	if err == nil {
 		return nil
 	}
@@ -31,6 +31,11 @@ func (s *Server) oneLine(method string, err error) error {
 		return status.FromContextError(err).Err()
 	}
 	st := status.Convert(err)
+	// An inner interceptor has made a status of it, which errors.Is cannot see
+	// through.
+	if gone := ctx.Err(); gone != nil && st.Code() == codes.Unknown {
+		return status.FromContextError(gone).Err()
+	}
 	if st.Code() == codes.Unknown || st.Code() == codes.Internal {
 		s.cfg.Log.WithError(err).WithField("method", method).Error("A call failed.")
 	}
@@ -39,11 +44,11 @@ func (s *Server) oneLine(method string, err error) error {
 
 func (s *Server) statusUnary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
 	resp, err := handler(ctx, req)
-	return resp, s.oneLine(info.FullMethod, err)
+	return resp, s.oneLine(ctx, info.FullMethod, err)
 }
 
 func (s *Server) statusStream(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
-	return s.oneLine(info.FullMethod, handler(srv, stream))
+	return s.oneLine(stream.Context(), info.FullMethod, handler(srv, stream))
 }
 
 // recovered keeps one bad call from ending the service for all.

@@ -56,13 +56,13 @@ func TestErrorsAreOneLine(t *testing.T) {
 		{trace.Wrap(context.DeadlineExceeded), codes.DeadlineExceeded},
 		{io.ErrUnexpectedEOF, codes.Unknown},
 	} {
-		err := s.oneLine("/a/b", tc.err)
+		err := s.oneLine(t.Context(), "/a/b", tc.err)
 		require.Equal(t, tc.code, status.Code(err))
 		require.NotContains(t, err.Error(), "\n")
 	}
 	cancel()
-	require.Equal(t, codes.Unavailable, status.Code(s.oneLine("/a/b", context.Canceled)), "a client is not told to look for another server")
-	require.NoError(t, s.oneLine("/a/b", nil))
+	require.Equal(t, codes.Unavailable, status.Code(s.oneLine(t.Context(), "/a/b", context.Canceled)), "a client is not told to look for another server")
+	require.NoError(t, s.oneLine(t.Context(), "/a/b", nil))
 }
 
 // flakyAuth has authorities, or a store that cannot be read.

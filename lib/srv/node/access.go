@@ -20,8 +20,8 @@ func Person(identity srv.Identity) access.Person {
 	return access.Person{Name: identity.TeleportUser, Login: identity.Login, Roles: identity.Roles, Traits: identity.Traits}
 }
 
-// refusal gives an error of Config.Access the reason that the records have.
-func refusal(err error) error {
+// Refusal gives an error of Config.Access the reason that the records have.
+func Refusal(err error) error {
 	if err == nil {
 		return nil
 	}
@@ -68,7 +68,7 @@ func (c *connection) authorize(ctx context.Context) error {
 // and may not any more.
 func (c *connection) turnAway(err error) {
 	var why *srv.Refusal
-	_ = errors.As(refusal(err), &why)
+	_ = errors.As(Refusal(err), &why)
 	c.log.WithField("reason", why.Reason).Warnf("The login is refused after the client has authenticated: %v.", err)
 	c.login.mu.Lock()
 	c.login.recordRefusal(why.Reason)

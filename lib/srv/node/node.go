@@ -243,7 +243,7 @@ func New(cfg Config) (*Server, error) {
 	if cfg.Access != nil {
 		srvConfig.Authorize = func(ctx context.Context, identity srv.Identity) error {
 			_, err := cfg.Access(ctx, identity)
-			return refusal(err)
+			return Refusal(err)
 		}
 	}
 	if cfg.Events != nil {
