@@ -59,7 +59,7 @@ func TestJoin(t *testing.T) {
 	require.Equal(t, []string{"web1", "web1.example.com", req.HostID, req.HostID + ".example.com", "192.0.2.7", "10.0.0.7"}, sshCert.ValidPrincipals)
 	require.Equal(t, "Node", sshCert.Extensions[ExtensionRole])
 	require.EqualValues(t, today().Add(-time.Minute).Unix(), sshCert.ValidAfter)
-	require.EqualValues(t, today().Add(24*time.Hour).Unix(), sshCert.ValidBefore)
+	require.EqualValues(t, today().Add(HostCertTTL).Unix(), sshCert.ValidBefore)
 	hosts, err := s.HostCAs(ctx)
 	require.NoError(t, err)
 	require.NoError(t, checker(hosts, today()).CheckHostKey("192.0.2.7:3022", &net.TCPAddr{}, sshCert))
