@@ -87,7 +87,7 @@ func (s *snapshot) remove(header types.Resource) string {
 	name := header.GetName()
 	switch header.GetKind() {
 	case types.KindCertAuthority:
-		id := string(header.GetSubKind()) + "/" + name
+		id := header.GetSubKind() + "/" + name
 		s.Authorities = without(s.Authorities, func(ca *types.CertAuthorityV2) int {
 			return strings.Compare(string(ca.GetType())+"/"+ca.GetClusterName(), id)
 		})

@@ -165,7 +165,7 @@ func registerAt(ctx context.Context, p Params, server string, request *types.Reg
 		return nil, trace.Wrap(err)
 	}
 	defer auth.Close()
-	certs, err := auth.JoinServiceClient.RegisterUsingToken(ctx, request)
+	certs, err := auth.RegisterUsingToken(ctx, request)
 	refused, unreachable := seen.result()
 	switch {
 	case err == nil:
