@@ -8,6 +8,8 @@ import (
 	"os/exec"
 	"syscall"
 	"testing"
+
+	"teleport-auditd/lib/testhost"
 )
 
 // Network is hosts that a test made: network namespaces on one bridge, which
@@ -32,7 +34,7 @@ func NewNetwork(t testing.TB) *Network {
 	NeedPrograms(t, "ip", "nsenter")
 	n := &Network{t: t, name: unusedName(t, "n")}
 	if out, err := exec.Command("ip", "netns", "add", n.name).CombinedOutput(); err != nil {
-		Skip(t, "no network namespace can be made: %v: %s", err, out)
+		testhost.Skip(t, "no network namespace can be made: %v: %s", err, out)
 	}
 	Undo(t, "ip netns del "+n.name)
 	n.ip("link", "add", "bridge", "type", "bridge")
