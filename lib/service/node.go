@@ -26,6 +26,7 @@ import (
 	"teleport-auditd/lib/access"
 	"teleport-auditd/lib/auditd"
 	"teleport-auditd/lib/auth/join"
+	"teleport-auditd/lib/cause"
 	"teleport-auditd/lib/events/spool"
 	"teleport-auditd/lib/pam"
 	"teleport-auditd/lib/pam/pamenv"
@@ -105,7 +106,7 @@ func checkProgram(path string) error {
 	case errors.Is(err, fs.ErrNotExist):
 		return trace.NotFound("%s is missing, which ssh_service needs for logins: install it beside teleport (make install does), or set ssh_service.enabled to no", path)
 	case err != nil:
-		return trace.AccessDenied("%s cannot be used (%v): make it executable for teleport", path, reason(err))
+		return trace.AccessDenied("%s cannot be used (%v): make it executable for teleport", path, cause.System(err))
 	case !info.Mode().IsRegular() || info.Mode().Perm()&0o111 == 0:
 		return trace.BadParameter("%s is no executable program: install it again (make install does)", path)
 	}
