@@ -44,7 +44,7 @@ const (
 
 	// certCacheTTL is how long the auth server goes by what it has read of the
 	// host authority.
-	certCacheTTL = 5 * time.Second
+	certCacheTTL = time.Second
 
 	certificateBlock = "CERTIFICATE"
 )
@@ -71,9 +71,10 @@ func newTLSPair(clusterName string, now time.Time) (*types.TLSKeyPair, error) {
 		NotAfter:              now.Add(authorityTTL),
 		IsCA:                  true,
 		BasicConstraintsValid: true,
-		MaxPathLenZero:        true,
-		KeyUsage:              x509.KeyUsageCertSign | x509.KeyUsageDigitalSignature,
-		SubjectKeyId:          keyID,
+		// Room for the next authority's key, see bridges.
+		MaxPathLen:   1,
+		KeyUsage:     x509.KeyUsageCertSign | x509.KeyUsageDigitalSignature,
+		SubjectKeyId: keyID,
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
 	if err != nil {
@@ -318,7 +319,57 @@ func (s *Server) ownTLS(ctx context.Context, role types.SystemRole, san []string
 	if err != nil {
 		return nil, trace.Wrap(err)
 	}
-	return &tls.Certificate{Certificate: [][]byte{leaf.Raw, authority.Raw}, PrivateKey: key, Leaf: leaf}, nil
+	bridges, err := s.bridges(ctx, authority)
+	if err != nil {
+		return nil, trace.Wrap(err)
+	}
+	return &tls.Certificate{Certificate: slices.Concat([][]byte{leaf.Raw, authority.Raw}, bridges), PrivateKey: key, Leaf: leaf}, nil
+}
+
+// bridges returns, while the host authority is rotated, certificates of the key
+// that signs by the other keys that are trusted, each with its own certificate
+// behind it. Who knows only one of the keys checks the auth server by that, and
+// learns of the others there: people who logged in before the rotation, and hosts
+// that were off.
+func (s *Server) bridges(ctx context.Context, signing *x509.Certificate) ([][]byte, error) {
+	ca, err := s.authority(ctx, types.HostCA)
+	if err != nil {
+		return nil, trace.Wrap(err)
+	}
+	var chain [][]byte
+	for _, pair := range slices.Concat(ca.GetActiveKeys().TLS, ca.GetAdditionalTrustedKeys().TLS) {
+		if len(pair.Key) == 0 {
+			continue
+		}
+		other, signer, err := openTLSPair(pair)
+		if err != nil {
+			return nil, s.unreadable(types.HostCA, err)
+		}
+		if other.Equal(signing) {
+			continue
+		}
+		serial, err := newSerial()
+		if err != nil {
+			return nil, trace.Wrap(err)
+		}
+		template := &x509.Certificate{
+			SerialNumber:          serial,
+			Subject:               signing.Subject,
+			NotBefore:             signing.NotBefore,
+			NotAfter:              signing.NotAfter,
+			IsCA:                  true,
+			BasicConstraintsValid: true,
+			MaxPathLenZero:        true,
+			KeyUsage:              x509.KeyUsageCertSign | x509.KeyUsageDigitalSignature,
+			SubjectKeyId:          signing.SubjectKeyId,
+		}
+		bridge, err := x509.CreateCertificate(rand.Reader, template, other, signing.PublicKey, signer)
+		if err != nil {
+			return nil, trace.Wrap(err)
+		}
+		chain = append(chain, bridge, other.Raw)
+	}
+	return chain, nil
 }
 
 func poolOf(certs []*x509.Certificate) *x509.CertPool {

@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -46,6 +47,10 @@ type DialConfig struct {
 	Clock clockwork.Clock
 	// Banner is where nodes' greetings go; nil drops them.
 	Banner io.Writer
+	// Refresh returns the cluster's host authorities as they are now. It is asked,
+	// once, when a host shows a certificate of an authority that the profile does
+	// not know: they may have new keys since the login. Nil asks nobody.
+	Refresh func(ctx context.Context) ([]ssh.PublicKey, error)
 }
 
 // CheckAndSetDefaults fills in what was left out, and says what must not be.
@@ -64,10 +69,14 @@ func (c *DialConfig) CheckAndSetDefaults() error {
 
 // Conn is a connection to a proxy, over which nodes are reached.
 type Conn struct {
-	cfg         DialConfig
-	signer      ssh.Signer
+	cfg    DialConfig
+	signer ssh.Signer
+	proxy  *ssh.Client
+
+	// mu guards what the profile trusts, which several handshakes may renew.
+	mu          sync.Mutex
 	authorities []ssh.PublicKey
-	proxy       *ssh.Client
+	refreshed   bool
 }
 
 // Dial connects to the proxy of a login and checks that it is the cluster's.
@@ -166,17 +175,25 @@ func (c *Conn) handshake(ctx context.Context, conn net.Conn, host, login string,
 	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
 	defer stop()
 	refused := ""
+	// A host shows its key again at each exchange of keys, when its certificate,
+	// which was good at the beginning, may have ended.
+	var accepted []byte
 	config := &ssh.ClientConfig{
 		User:              login,
 		Auth:              []ssh.AuthMethod{ssh.PublicKeys(c.signer)},
 		HostKeyAlgorithms: certificateAlgorithms(),
 		ClientVersion:     "SSH-2.0-tsh_" + version.Version,
 		HostKeyCallback: func(_ string, remote net.Addr, key ssh.PublicKey) error {
-			err := c.checkHostKey(host, remote, key)
+			if accepted != nil && bytes.Equal(accepted, key.Marshal()) {
+				return nil
+			}
+			err := c.checkHostKey(ctx, host, remote, key)
 			if err != nil {
 				refused = err.Error()
+				return err
 			}
-			return err
+			accepted = key.Marshal()
+			return nil
 		},
 		BannerCallback: func(message string) error {
 			_, _ = io.WriteString(banner, CleanLines(message))
@@ -208,19 +225,45 @@ func (c *Conn) handshake(ctx context.Context, conn net.Conn, host, login string,
 }
 
 // checkHostKey takes certificates alone, for a name that stands in them.
-func (c *Conn) checkHostKey(host string, remote net.Addr, key ssh.PublicKey) error {
-	if cert, ok := key.(*ssh.Certificate); ok && len(cert.ValidPrincipals) == 0 {
+func (c *Conn) checkHostKey(ctx context.Context, host string, remote net.Addr, key ssh.PublicKey) error {
+	cert, ok := key.(*ssh.Certificate)
+	if ok && len(cert.ValidPrincipals) == 0 {
 		return errors.New("the certificate is for no name")
 	}
+	if ok && !c.trusts(cert.SignatureKey) {
+		if err := c.refresh(ctx); err != nil {
+			return fmt.Errorf("its authority is not known here, and the cluster could not be asked for new ones: %s", Clean(trace.UserMessage(err)))
+		}
+	}
 	checker := ssh.CertChecker{
-		Clock: c.cfg.Clock.Now,
-		IsHostAuthority: func(authority ssh.PublicKey, _ string) bool {
-			return slices.ContainsFunc(c.authorities, func(trusted ssh.PublicKey) bool {
-				return bytes.Equal(trusted.Marshal(), authority.Marshal())
-			})
-		},
+		Clock:           c.cfg.Clock.Now,
+		IsHostAuthority: func(authority ssh.PublicKey, _ string) bool { return c.trusts(authority) },
 	}
 	return checker.CheckHostKey(net.JoinHostPort(principal(host), "0"), remote, key)
+}
+
+func (c *Conn) trusts(authority ssh.PublicKey) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.ContainsFunc(c.authorities, func(trusted ssh.PublicKey) bool {
+		return bytes.Equal(trusted.Marshal(), authority.Marshal())
+	})
+}
+
+// refresh asks for the authorities, once.
+func (c *Conn) refresh(ctx context.Context) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.refreshed || c.cfg.Refresh == nil {
+		return nil
+	}
+	c.refreshed = true
+	authorities, err := c.cfg.Refresh(ctx)
+	if err != nil {
+		return trace.Wrap(err)
+	}
+	c.authorities = authorities
+	return nil
 }
 
 // principal is a host as certificates name it.

@@ -42,7 +42,7 @@ func TestAuthAway(t *testing.T) {
   log:
     severity: DEBUG
   auth_token: %s
-  ca_pin: "%s"
+  ca_pin: [%s]
   auth_server: %s:3025
 auth_service:
   enabled: no
@@ -166,7 +166,7 @@ ssh_service:
   nodename: proxy
   data_dir: $DIR/data
   auth_token: %s
-  ca_pin: "%s"
+  ca_pin: [%s]
   %s
 auth_service:
   enabled: no

@@ -110,15 +110,16 @@ var (
 	pinLine   = regexp.MustCompile(`sha256:[0-9a-f]{64}`)
 )
 
-// token makes a token, and returns it with the pin.
+// token makes a token, and returns it with the pins, of which there are two during
+// a rotation.
 func (w *cluster) token(kind string) (token, pin string) {
 	w.t.Helper()
 	text := w.main.Tctl("tokens", "add", "--type="+kind)
 	found := tokenLine.FindStringSubmatch(text)
 	require.NotNil(w.t, found, text)
-	pin = pinLine.FindString(text)
-	require.NotEmpty(w.t, pin, text)
-	return found[1], pin
+	pins := pinLine.FindAllString(text, -1)
+	require.NotEmpty(w.t, pins, text)
+	return found[1], strings.Join(pins, ", ")
 }
 
 // nodeYAML is the configuration of a node that joins with a token. at is where:
@@ -130,7 +131,7 @@ func nodeYAML(name, at, token, pin, listen string, ssh ...string) string {
   log:
     severity: DEBUG
   auth_token: %s
-  ca_pin: "%s"
+  ca_pin: [%s]
   %s
 auth_service:
   enabled: no

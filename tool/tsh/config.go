@@ -77,7 +77,7 @@ func (c *proxySSHCommand) run(ctx context.Context, t *tsh) error {
 	if err != nil {
 		return trace.Wrap(err)
 	}
-	conn, err := client.Dial(ctx, client.DialConfig{Profile: p, Login: addr.Login, Clock: t.clock})
+	conn, err := client.Dial(ctx, client.DialConfig{Profile: p, Login: addr.Login, Clock: t.clock, Refresh: t.refresh(p)})
 	if err != nil {
 		return trace.Wrap(err)
 	}

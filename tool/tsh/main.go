@@ -29,6 +29,7 @@ import (
 	"github.com/alecthomas/kingpin/v2"
 	"github.com/gravitational/trace"
 	"github.com/jonboulle/clockwork"
+	"golang.org/x/crypto/ssh"
 	"golang.org/x/term"
 
 	"teleport-auditd/lib/client"
@@ -194,6 +195,17 @@ func (t *tsh) print(text string) error {
 
 func (t *tsh) store() (*client.Store, error) {
 	return client.NewStore(t.home, t.clock)
+}
+
+// refresh is client.DialConfig's: whom the login trusts is kept up to date.
+func (t *tsh) refresh(p *client.Profile) func(context.Context) ([]ssh.PublicKey, error) {
+	return func(ctx context.Context) ([]ssh.PublicKey, error) {
+		store, err := t.store()
+		if err != nil {
+			return nil, trace.Wrap(err)
+		}
+		return store.Refresh(ctx, p)
+	}
 }
 
 // profile is the login to use, which is valid.

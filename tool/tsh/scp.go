@@ -68,7 +68,7 @@ func (c *scpCommand) run(ctx context.Context, t *tsh) (err error) {
 	if err != nil {
 		return trace.Wrap(err)
 	}
-	conn, err := client.Dial(ctx, client.DialConfig{Profile: p, Clock: t.clock, Banner: t.stderr})
+	conn, err := client.Dial(ctx, client.DialConfig{Profile: p, Clock: t.clock, Banner: t.stderr, Refresh: t.refresh(p)})
 	if err != nil {
 		return trace.Wrap(err)
 	}

@@ -117,8 +117,7 @@ func (c *sshCommand) run(ctx context.Context, t *tsh) error {
 
 	nodes := []client.NodeAddr{{Login: login, Host: strings.Trim(host, "[]"), Port: c.port}}
 	names := []string{host}
-	many := strings.Contains(host, "=")
-	if many {
+	if strings.Contains(host, "=") {
 		if nodes, names, err = c.resolve(ctx, p, login, host); err != nil {
 			return trace.Wrap(err)
 		}
@@ -132,13 +131,13 @@ func (c *sshCommand) run(ctx context.Context, t *tsh) error {
 	connecting, cancel := context.WithCancel(ctx)
 	defer cancel()
 	conn, err := untilSignal(signals, cancel, func() (*client.Conn, error) {
-		return client.Dial(connecting, client.DialConfig{Profile: p, Login: login, Clock: t.clock, Banner: t.stderr})
+		return client.Dial(connecting, client.DialConfig{Profile: p, Login: login, Clock: t.clock, Banner: t.stderr, Refresh: t.refresh(p)})
 	})
 	if err != nil {
 		return trace.Wrap(err)
 	}
 	defer conn.Close()
-	if many && len(c.command) > 0 {
+	if len(nodes) > 1 {
 		return c.runOnAll(ctx, t, p, conn, nodes, names, signals)
 	}
 	node, err := untilSignal(signals, cancel, func() (*ssh.Client, error) { return conn.DialNode(connecting, nodes[0]) })

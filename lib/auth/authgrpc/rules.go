@@ -138,9 +138,10 @@ func rules() map[string]rule {
 		authMethods + "GenerateUserCerts": {everyUser: true},
 		authMethods + "GenerateHostCerts": {hosts: everyHost},
 
-		// Without private keys, whoever asks; with them Admin alone.
-		trustv1.TrustService_GetCertAuthority_FullMethodName:    hosts(everyHost, types.KindCertAuthority, types.VerbReadNoSecrets),
-		trustv1.TrustService_GetCertAuthorities_FullMethodName:  hosts(everyHost, types.KindCertAuthority, types.VerbList, types.VerbReadNoSecrets),
+		// Without private keys, whoever asks: everybody checks certificates by them.
+		// With them Admin alone.
+		trustv1.TrustService_GetCertAuthority_FullMethodName:    everybody,
+		trustv1.TrustService_GetCertAuthorities_FullMethodName:  everybody,
 		trustv1.TrustService_UpsertCertAuthority_FullMethodName: users(types.KindCertAuthority, types.VerbCreate, types.VerbUpdate),
 		trustv1.TrustService_DeleteCertAuthority_FullMethodName: users(types.KindCertAuthority, types.VerbDelete),
 		trustv1.TrustService_RotateCertAuthority_FullMethodName: users(types.KindCertAuthority, types.VerbCreate, types.VerbUpdate),

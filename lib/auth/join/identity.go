@@ -335,7 +335,7 @@ func (i *Identity) ClientTLS() *tls.Config {
 			if len(state.PeerCertificates) == 0 {
 				return trace.AccessDenied("the auth server has shown no certificate")
 			}
-			return trace.Wrap(verify(state.PeerCertificates[0], i.trusted.Load(), i.clock.Now(), "auth server's"))
+			return trace.Wrap(verify(state.PeerCertificates[0], i.trusted.Load(), behind(state), i.clock.Now(), "auth server's"))
 		},
 		Time: i.clock.Now,
 	}

@@ -319,8 +319,8 @@ func describe(err error) error {
 }
 
 // checkPinned holds a server's chain to the pins: one of its authorities has such
-// a public key, and signed the server's certificate, which is an auth server's
-// and valid now.
+// a public key, and signed the server's certificate, or during a rotation the key
+// that did. The certificate is an auth server's and valid now.
 func checkPinned(state tls.ConnectionState, pins []string, now time.Time) error {
 	if len(state.PeerCertificates) == 0 {
 		return trace.AccessDenied("the server has shown no certificate, so it is no auth server: set teleport.auth_server to one")
@@ -335,7 +335,9 @@ func checkPinned(state tls.ConnectionState, pins []string, now time.Time) error 
 			roots.AddCert(cert)
 			found = true
 		}
-		shown = append(shown, pin)
+		if !slices.Contains(shown, pin) {
+			shown = append(shown, pin)
+		}
 	}
 	if !found {
 		if len(shown) == 0 {
@@ -343,12 +345,21 @@ func checkPinned(state tls.ConnectionState, pins []string, now time.Time) error 
 		}
 		return trace.AccessDenied("the pin does not match: the server's authority is %s, and teleport.ca_pin (--ca-pin) names another. If tctl status prints this one on the auth server, set it; if not, somebody stands between this host and the cluster", strings.Join(shown, ", "))
 	}
-	return trace.Wrap(verify(leaf, roots, now, "auth server's"))
+	return trace.Wrap(verify(leaf, roots, behind(state), now, "auth server's"))
+}
+
+// behind are the certificates that a server has shown behind its own.
+func behind(state tls.ConnectionState) *x509.CertPool {
+	pool := x509.NewCertPool()
+	for _, cert := range state.PeerCertificates[1:] {
+		pool.AddCert(cert)
+	}
+	return pool
 }
 
 // verify checks the certificate of an auth server, and says what is wrong with
 // the clocks where these are what is wrong.
-func verify(leaf *x509.Certificate, roots *x509.CertPool, now time.Time, whose string) error {
+func verify(leaf *x509.Certificate, roots, others *x509.CertPool, now time.Time, whose string) error {
 	switch {
 	case now.Before(leaf.NotBefore):
 		return trace.CompareFailed("the %s certificate is not valid before %s, and this host's clock says %s: it is at least %v behind. Set the clocks of both hosts (NTP)",
@@ -357,7 +368,7 @@ func verify(leaf *x509.Certificate, roots *x509.CertPool, now time.Time, whose s
 		return trace.CompareFailed("the %s certificate was valid until %s, and this host's clock says %s: it is at least %v ahead, if the auth server runs. Set the clocks of both hosts (NTP)",
 			whose, stamp(leaf.NotAfter), stamp(now), now.Sub(leaf.NotAfter).Round(time.Second))
 	}
-	_, err := leaf.Verify(x509.VerifyOptions{Roots: roots, DNSName: constants.APIDomain, CurrentTime: now})
+	_, err := leaf.Verify(x509.VerifyOptions{Roots: roots, Intermediates: others, DNSName: constants.APIDomain, CurrentTime: now})
 	var invalid x509.CertificateInvalidError
 	if errors.As(err, &invalid) && invalid.Reason == x509.Expired {
 		return trace.CompareFailed("the authority of the %s certificate is not valid at %s, which is what this host's clock says: set the clocks of both hosts (NTP)", whose, stamp(now))
