@@ -157,6 +157,7 @@ func login(cmd *exec.Cmd, password, code string) error {
 		}
 		if answer != "" {
 			line = nil
+			awaitNoEcho(master)
 			if _, err := io.WriteString(master, answer+"\n"); err != nil {
 				return err
 			}
@@ -164,6 +165,18 @@ func login(cmd *exec.Cmd, password, code string) error {
 		if err != nil {
 			return cmd.Wait() // the command has closed the terminal
 		}
+	}
+}
+
+// awaitNoEcho waits, for a second at most, until the command no longer shows what
+// is typed: it asks before that.
+func awaitNoEcho(master *os.File) {
+	for range 100 {
+		settings, err := unix.IoctlGetTermios(int(master.Fd()), unix.TCGETS)
+		if err != nil || settings.Lflag&unix.ECHO == 0 {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
 	}
 }
 
