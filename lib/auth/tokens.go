@@ -154,15 +154,24 @@ func (s *Server) GetToken(ctx context.Context, name string) (types.ProvisionToke
 	return token, nil
 }
 
-// GetTokens returns all tokens that have not expired.
+// GetTokens returns the tokens that a host can still join with: those that have
+// neither expired nor been used.
 func (s *Server) GetTokens(ctx context.Context) ([]types.ProvisionToken, error) {
 	tokens, err := tokenCollection().all(ctx, s.store, s.leftOut)
 	if err != nil {
 		return nil, trace.Wrap(err)
 	}
+	uses, err := s.store.Range(ctx, tokensUsedPrefix, "", 0)
+	if err != nil {
+		return nil, trace.Wrap(err)
+	}
+	used := make(map[string]bool, len(uses))
+	for _, use := range uses {
+		used[use.Key] = true
+	}
 	out := make([]types.ProvisionToken, 0, len(tokens))
 	for _, token := range tokens {
-		if !s.isExpired(token) {
+		if !s.isExpired(token) && !used[tokensUsedPrefix+escapeKey(token.GetName())] {
 			out = append(out, token)
 		}
 	}
