@@ -139,10 +139,10 @@ printf '\n# tsh login --proxy=localhost --user=alice --insecure\n'
 ./person "$(grep -o 'https://.*/web/invite/.*' invitation)" tsh login --proxy=localhost --user=alice --insecure --no-agent
 show "tctl status"
 
-say "Another host joins, with the command that is printed here"
-show "$tctl tokens add --type=node | tee join"
+say "Another host joins, with the command that is printed here, and dials out to the proxy"
+show "tctl tokens add --type=node | tee join"
 word() { sed -n "s/.*\(--$1=[^ ]*\).*/\1/p" join; }
-start web -c web.yaml --roles=node "$(word token)" "$(word auth-server)" "$(word ca-pin)"
+start web -c web.yaml --roles=node "$(word token)" "$(word proxy-server)" "$(word ca-pin)"
 until_true "the registration of both hosts" sh -c 'test "$(tctl nodes ls --format=json | grep -c \"hostname\")" -eq 2'
 show "tctl nodes ls"
 show "tsh ls env=prod"
