@@ -5,7 +5,8 @@
 #   make install    programs and systemd unit, below PREFIX (as root)
 #   make demo       the guide, a cluster of two hosts, what auditing says (as root)
 #   make test       every check and test that this host can run (root runs all)
-#   make test-long  2 GiB files, and forty tunnels for a minute (as root)
+#   make test-long  2 GiB files, forty tunnels for a minute, and ten minutes without
+#                   the auth service (as root)
 #   make bench      the benchmarks beside their rivals (as root)
 #   make lint       gofmt, go vet, staticcheck, golangci-lint
 #   make clean      takes build/ away
@@ -70,7 +71,7 @@ test:
 
 # What make test does briefly, on a host that does nothing else.
 test-long: build
-	REQUIRE_KERNEL=1 E2E_BIG=1 E2E_LOAD=60s CGO_ENABLED=$(CGO) $(GO) test -v -count 1 -timeout 60m -run '^(TestBigFiles|TestTunnelsUnderLoad)$$' ./tool/e2e
+	REQUIRE_KERNEL=1 E2E_BIG=1 E2E_LOAD=60s E2E_AWAY=10m CGO_ENABLED=$(CGO) $(GO) test -v -count 1 -timeout 60m -run '^(TestBigFiles|TestTunnelsUnderLoad|TestAuthAway)$$' ./tool/e2e
 
 bench: build
 	CGO_ENABLED=$(CGO) $(GO) test -run '^$$' -bench '$(BENCH)' -count $(COUNT) -timeout 60m ./tool/bench | tee $(BUILD)/bench.txt

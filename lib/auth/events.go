@@ -366,7 +366,10 @@ func (s *Server) descending(ctx context.Context, search eventSearch) ([]foundEve
 	if more, err := take(day, clampTime(time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC))); err != nil || !more {
 		return found, trace.Wrap(err)
 	}
-	for day = day.Add(-24 * time.Hour); !day.Before(first.Truncate(24 * time.Hour)); day = day.Add(-24 * time.Hour) {
+	// Hosts whose clocks were never set write of 1970: what is older than events
+	// are kept is one bucket, too, and not a look at each day since.
+	floor := s.clock.Now().UTC().Truncate(24 * time.Hour).Add(-eventsKept - 24*time.Hour)
+	for day = day.Add(-24 * time.Hour); !day.Before(floor) && !day.Before(first.Truncate(24*time.Hour)); day = day.Add(-24 * time.Hour) {
 		if eventKey(day) >= search.below {
 			continue
 		}
@@ -385,6 +388,11 @@ func (s *Server) descending(ctx context.Context, search eventSearch) ([]foundEve
 			if more, err := take(from, from.Add(time.Hour)); err != nil || !more {
 				return found, trace.Wrap(err)
 			}
+		}
+	}
+	if first.Before(floor) {
+		if _, err := take(clampTime(time.Time{}), floor); err != nil {
+			return nil, trace.Wrap(err)
 		}
 	}
 	return found, nil

@@ -364,6 +364,12 @@ func TestSearchEvents(t *testing.T) {
 	_, _, err = s.SearchEvents(ctx, start, end, nil, 0, types.EventOrderAscending, "nonsense")
 	require.True(t, trace.IsBadParameter(err))
 
+	emit("of-1970", time.Unix(1, 0), "user.login")
+	events, _, err = s.SearchEvents(ctx, time.Time{}, end, []string{"user.login"}, 0, types.EventOrderDescending, "")
+	require.NoError(t, err)
+	require.Len(t, events, len(ids)+1)
+	require.Equal(t, "of-1970", events[len(ids)].GetID(), "a host's clock was never set")
+
 	clock.Advance(eventsKept)
 	events, _, err = s.SearchEvents(ctx, time.Time{}, end.Add(eventsKept), nil, 0, types.EventOrderDescending, "")
 	require.NoError(t, err)

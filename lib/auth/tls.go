@@ -326,27 +326,29 @@ func (s *Server) ownTLS(ctx context.Context, role types.SystemRole, san []string
 	return &tls.Certificate{Certificate: slices.Concat([][]byte{leaf.Raw, authority.Raw}, bridges), PrivateKey: key, Leaf: leaf}, nil
 }
 
-// bridges returns, while the host authority is rotated, certificates of the key
-// that signs by the other keys that are trusted, each with its own certificate
-// behind it. Who knows only one of the keys checks the auth server by that, and
-// learns of the others there: people who logged in before the rotation, and hosts
-// that were off.
+// bridges returns, while the host authority is rotated and its new key signs, a
+// certificate of that key by the old one, with the old one's own behind it. Who
+// knows only the old key checks the auth server by that, and learns of the new one
+// there: people who logged in before the rotation, and hosts that were off.
 func (s *Server) bridges(ctx context.Context, signing *x509.Certificate) ([][]byte, error) {
 	ca, err := s.authority(ctx, types.HostCA)
 	if err != nil {
 		return nil, trace.Wrap(err)
 	}
+	// The old key signs for the new one, and never the other way round: what is shown
+	// here is anybody's to keep, and would make the old key trusted for as long as
+	// the new one is.
+	if ca.GetRotation().Phase != types.RotationPhaseUpdateServers {
+		return nil, nil
+	}
 	var chain [][]byte
-	for _, pair := range slices.Concat(ca.GetActiveKeys().TLS, ca.GetAdditionalTrustedKeys().TLS) {
+	for _, pair := range ca.GetAdditionalTrustedKeys().TLS {
 		if len(pair.Key) == 0 {
 			continue
 		}
 		other, signer, err := openTLSPair(pair)
 		if err != nil {
 			return nil, s.unreadable(types.HostCA, err)
-		}
-		if other.Equal(signing) {
-			continue
 		}
 		serial, err := newSerial()
 		if err != nil {

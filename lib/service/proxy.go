@@ -15,6 +15,7 @@ import (
 	"github.com/gravitational/teleport/api/client/webclient"
 	"github.com/gravitational/teleport/api/types"
 	"github.com/gravitational/trace"
+	"github.com/jonboulle/clockwork"
 	"golang.org/x/crypto/ssh"
 
 	"teleport-auditd/lib/access"
@@ -75,7 +76,7 @@ func (p *Process) initProxy(ctx context.Context, listeners *listeners) error {
 	}
 	tunnels, err := tunnel.NewServer(tunnel.ServerConfig{
 		CAs:            cas,
-		Authorize:      authorize,
+		Authorize:      authorizeTunnels(m.known, authorize, p.clock),
 		HostSigners:    m.identity.Signers,
 		Emitter:        p.emitter,
 		HostCAs:        m.known.HostCAs,
@@ -116,6 +117,21 @@ func (p *Process) initProxy(ctx context.Context, listeners *listeners) error {
 		settle: registered.wait,
 	})
 	return nil
+}
+
+// authorizeTunnels asks users about people, and keeps nodes out that are locked:
+// whoever has taken a node over would go on to have its users led there.
+func authorizeTunnels(locks access.Source, users func(context.Context, srv.Identity) error, clock clockwork.Clock) func(context.Context, srv.Identity) error {
+	return func(ctx context.Context, identity srv.Identity) error {
+		if identity.HostID == "" {
+			return users(ctx, identity)
+		}
+		decider, err := access.NewDecider(access.DeciderConfig{Source: locks, ServerID: identity.HostID, Clock: clock})
+		if err != nil {
+			return trace.Wrap(err)
+		}
+		return node.Refusal(decider.CheckLocks(ctx, access.Person{}))
+	}
 }
 
 // announceProxy registers the proxy, or renews its registration, for announceTTL:

@@ -286,9 +286,10 @@ func (h *handler) refused(r *http.Request, user, reason string) {
 		return
 	}
 	err := h.Emitter.Emit(context.WithoutCancel(r.Context()), auditd.Event{
-		Type:        auditd.AuditUserErr,
-		Result:      auditd.Failed,
-		SystemUser:  user,
+		Type:   auditd.AuditUserErr,
+		Result: auditd.Failed,
+		// Many of these may wait for the kernel.
+		SystemUser:  user[:min(len(user), maxUserName)],
 		ConnAddress: r.RemoteAddr,
 		Reason:      reason,
 	})

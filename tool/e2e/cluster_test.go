@@ -160,13 +160,14 @@ func (w *cluster) join(name string, dialsOut bool, ssh ...string) (*harness.Host
 	return host, d
 }
 
-// invite adds a user who has chosen a password, and returns the TOTP secret.
-func (w *cluster) invite(user string, flags ...string) string {
+// invite adds a user who has chosen a password, and returns the app with the second
+// factor.
+func (w *cluster) invite(user string, flags ...string) *harness.Authenticator {
 	w.t.Helper()
 	text := w.main.Tctl(append([]string{"users", "add", user}, flags...)...)
 	invite := harness.OpenInvite(w.t, w.hub, harness.FindURL(w.t, text))
 	invite.Accept(clusterPassword)
-	return invite.Secret
+	return invite.App
 }
 
 // person logs in with tsh at a host of their own.

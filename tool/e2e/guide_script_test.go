@@ -57,19 +57,23 @@ func TestGuideFromItsFirstLine(t *testing.T) {
 }
 
 type guide struct {
-	t       *testing.T
-	audit   *harness.Audit
-	host    *harness.Host
-	bob     harness.User
-	wrap    []string
-	mark    harness.Mark
-	secrets map[string]string
+	t     *testing.T
+	audit *harness.Audit
+	host  *harness.Host
+	bob   harness.User
+	wrap  []string
+	mark  harness.Mark
+	apps  map[string]*harness.Authenticator
 }
 
 // setup puts the programs into PATH, each on the host, and makes the proxy's
 // certificate.
 func (g *guide) setup(env *testscript.Env) error {
-	g.secrets = map[string]string{}
+	g.apps = map[string]*harness.Authenticator{}
+	pidof, err := exec.LookPath("pidof")
+	if err != nil {
+		return err
+	}
 	bin := filepath.Join(env.WorkDir, "bin")
 	hosts := filepath.Join(env.WorkDir, "hosts")
 	if err := os.Mkdir(bin, 0o755); err != nil {
@@ -85,6 +89,8 @@ func (g *guide) setup(env *testscript.Env) error {
 		"teleport": on + " " + strings.Join(quoteAll(g.wrap), " ") + " " + programs.Teleport,
 		// The log is the test's own.
 		"ausearch": "exec /sbin/ausearch -if " + g.audit.Log,
+		// All namespaces share their processes: these are the host's own.
+		"pidof": fmt.Sprintf(`on() { for pid in $(%s "$@"); do [ /proc/$pid/ns/net -ef /run/netns/%s ] && echo $pid; done; }; on`, pidof, g.host.Name),
 	} {
 		if err := os.WriteFile(filepath.Join(bin, name), []byte("#!/bin/sh\n"+command+` "$@"`+"\n"), 0o755); err != nil {
 			return err
@@ -161,23 +167,21 @@ func (g *guide) accept(ts *testscript.TestScript, _ bool, _ []string) {
 	// The test's own process is not on the host, and knows no such name.
 	invite := harness.OpenInvite(g.t, g.host, strings.Replace(link, "teleport.example.com", g.host.IP, 1))
 	invite.Accept(clusterPassword)
-	g.secrets[user] = invite.Secret
+	g.apps[user] = invite.App
 }
 
 func (g *guide) login(ts *testscript.TestScript, _ bool, args []string) {
-	secret := ""
-	for user, s := range g.secrets {
+	var app *harness.Authenticator
+	for user, a := range g.apps {
 		if strings.Contains(strings.Join(args, " ")+" ", "--user="+user+" ") {
-			secret = s
+			app = a
 		}
 	}
-	require.NotEmpty(g.t, secret, "the second factor is the default")
+	require.NotNil(g.t, app, "the second factor is the default")
 	p := harness.NewTsh(g.t, programs.Programs, nil)
 	cmd := p.Other(ts.MkAbs("bin/"+args[0]), args[1:]...)
 	cmd.Env = []string{"PATH=" + ts.Getenv("PATH"), "HOME=" + ts.Getenv("HOME"), "SSL_CERT_FILE=" + ts.Getenv("SSL_CERT_FILE"), "TERM=xterm"}
-	// The code with which the page was followed is used up.
-	first := harness.Code(g.t, secret)
-	r := p.LoginWith(cmd, clusterPassword, func() string { return harness.FreshCode(g.t, secret, first) })
+	r := p.LoginWith(cmd, clusterPassword, func() string { return app.Code(g.t) })
 	ts.Logf("%s", r.Stdout)
 	if r.Code != 0 {
 		ts.Fatalf("ended with status %d", r.Code)

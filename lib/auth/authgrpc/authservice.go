@@ -268,28 +268,45 @@ func (s *authService) EmitAuditEvent(ctx context.Context, req *apievents.OneOf) 
 	return nothing(s.cfg.Auth.EmitAuditEvent(ctx, event))
 }
 
-// authAttempt is the type of the one event about a host that does not name it.
-const authAttempt = "auth"
+// hostEvent is the type and the code of an event that hosts write. What is stored
+// is found by these, so an event of one kind must not have another's.
+type hostEvent struct{ eventType, code string }
 
-// mayEmit names the host in events that leave it open.
+// hostEventOf is what a host says happened on it.
+func hostEventOf(event apievents.AuditEvent) (hostEvent, bool) {
+	switch event.(type) {
+	case *apievents.SessionStart:
+		return hostEvent{"session.start", "T2000I"}, true
+	case *apievents.SessionEnd:
+		return hostEvent{"session.end", "T2004I"}, true
+	case *apievents.AuthAttempt:
+		return hostEvent{"auth", "T3007W"}, true
+	}
+	return hostEvent{}, false
+}
+
+// mayEmit takes of hosts the logins on them, and names the host in events that
+// leave it open. AuthAttempt has no place for it.
 func mayEmit(c *caller, event apievents.AuditEvent) error {
-	if onServer, ok := event.(interface {
+	kind, ok := hostEventOf(event)
+	if !ok || kind != (hostEvent{event.GetType(), event.GetCode()}) {
+		return trace.AccessDenied("%s may not write events of the type %q with the code %q", c, event.GetType(), event.GetCode())
+	}
+	onServer, ok := event.(interface {
 		GetServerID() string
 		SetServerID(string)
-	}); ok {
-		switch onServer.GetServerID() {
-		case "":
-			onServer.SetServerID(c.hostID)
-		case c.hostID:
-		default:
-			return trace.AccessDenied("%s may write events about itself, and this is about %q", c, onServer.GetServerID())
-		}
+	})
+	if !ok {
 		return nil
 	}
-	if _, ok := event.(*apievents.AuthAttempt); ok && event.GetType() == authAttempt {
-		return nil
+	switch onServer.GetServerID() {
+	case "":
+		onServer.SetServerID(c.hostID)
+	case c.hostID:
+	default:
+		return trace.AccessDenied("%s may write events about itself, and this is about %q", c, onServer.GetServerID())
 	}
-	return trace.AccessDenied("%s may not write events of the type %q", c, event.GetType())
+	return nil
 }
 
 func (s *authService) GetEvents(ctx context.Context, req *proto.GetEventsRequest) (*proto.Events, error) {

@@ -461,6 +461,11 @@ func TestClientEvents(t *testing.T) {
 	require.True(t, trace.IsAccessDenied(err), "%v", err)
 	err = node.EmitAuditEvent(ctx, &apievents.AuthAttempt{Metadata: apievents.Metadata{Type: "user.login", Code: "T1000I"}})
 	require.True(t, trace.IsAccessDenied(err), "%v", err)
+	// Nor in the dress of what it may write: searches go by type and code.
+	for _, metadata := range []apievents.Metadata{{Type: "user.login", Code: "T1000I"}, {Type: "session.start", Code: "T1000I"}, {Type: "session.end", Code: "T2004I"}} {
+		err = node.EmitAuditEvent(ctx, &apievents.SessionStart{Metadata: metadata})
+		require.True(t, trace.IsAccessDenied(err), "%v", err)
+	}
 
 	for i := range 30 {
 		require.NoError(t, admin.EmitAuditEvent(ctx, &apievents.UserLogin{Metadata: apievents.Metadata{

@@ -140,9 +140,10 @@ func rules() map[string]rule {
 
 		// Without private keys, whoever asks: everybody checks certificates by them.
 		// With them Admin alone.
-		trustv1.TrustService_GetCertAuthority_FullMethodName:    everybody,
-		trustv1.TrustService_GetCertAuthorities_FullMethodName:  everybody,
-		trustv1.TrustService_UpsertCertAuthority_FullMethodName: users(types.KindCertAuthority, types.VerbCreate, types.VerbUpdate),
+		trustv1.TrustService_GetCertAuthority_FullMethodName:   everybody,
+		trustv1.TrustService_GetCertAuthorities_FullMethodName: everybody,
+		// Whoever chooses an authority's keys can sign for Admin: Admin alone.
+		trustv1.TrustService_UpsertCertAuthority_FullMethodName: {},
 		trustv1.TrustService_DeleteCertAuthority_FullMethodName: users(types.KindCertAuthority, types.VerbDelete),
 		trustv1.TrustService_RotateCertAuthority_FullMethodName: users(types.KindCertAuthority, types.VerbCreate, types.VerbUpdate),
 

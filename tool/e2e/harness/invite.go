@@ -22,9 +22,8 @@ import (
 // Invite is the page of a link that tctl has printed.
 type Invite struct {
 	URL string
-	// Secret is the TOTP secret that the page shows; empty where it asks for no
-	// code.
-	Secret string
+	// App has the TOTP secret that the page shows; none where it asks for no code.
+	App    *Authenticator
 	t      testing.TB
 	client *http.Client
 	fields url.Values
@@ -65,7 +64,7 @@ func OpenInvite(t testing.TB, host *Host, link string) *Invite {
 	}
 	// Groups of four, as such secrets are shown.
 	if found := regexp.MustCompile(`<code[^>]*>([A-Z2-7 ]{16,})</code>`).FindStringSubmatch(page); found != nil {
-		i.Secret = strings.ReplaceAll(found[1], " ", "")
+		i.App = &Authenticator{Secret: strings.ReplaceAll(found[1], " ", "")}
 	}
 	return i
 }
@@ -86,7 +85,7 @@ func (i *Invite) Accept(password string) {
 			i.fields.Set(name, password)
 		}
 		if name == "otp" || name == "code" {
-			i.fields.Set(name, Code(i.t, i.Secret))
+			i.fields.Set(name, i.App.Code(i.t))
 		}
 	}
 	status, page := i.do(http.MethodPost, i.fields)
@@ -119,21 +118,42 @@ func (i *Invite) do(method string, form url.Values) (int, string) {
 	return response.StatusCode, string(text)
 }
 
-// Code is the code of a TOTP secret now.
-func Code(t testing.TB, secret string) string {
-	t.Helper()
-	code, err := totp.GenerateCode(secret, time.Now())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return code
+// Authenticator is the app with a TOTP secret. It gives no code twice: a code is
+// good once.
+type Authenticator struct {
+	Secret string
+	used   map[string]bool
 }
 
-// FreshCode waits for a code that was not used yet: a code is good once.
-func FreshCode(t testing.TB, secret, used string) string {
+// Code is one that was not given yet. A server takes the codes of the half minutes
+// around now, so there are three before one has to be waited for.
+func (a *Authenticator) Code(t testing.TB) string {
 	t.Helper()
-	WaitFor(t, 40*time.Second, "the next code", func() bool { return Code(t, secret) != used })
-	return Code(t, secret)
+	if a.used == nil {
+		a.used = map[string]bool{}
+	}
+	var fresh string
+	WaitFor(t, 40*time.Second, "a code that was not used", func() bool {
+		now := time.Now()
+		// One that ends soon may have ended when it arrives.
+		offsets := []time.Duration{0, 30 * time.Second}
+		if now.Second()%30 < 20 {
+			offsets = append([]time.Duration{-30 * time.Second}, offsets...)
+		}
+		for _, offset := range offsets {
+			code, err := totp.GenerateCode(a.Secret, now.Add(offset))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !a.used[code] {
+				a.used[code] = true
+				fresh = code
+				return true
+			}
+		}
+		return false
+	})
+	return fresh
 }
 
 // dialFrom connects from a host of a network: a process there carries the bytes.
