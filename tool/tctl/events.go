@@ -179,7 +179,7 @@ func (f fields) describe() string {
 			parts = append(parts, name+"="+value)
 		}
 	}
-	for _, name := range []string{"login", "name", "server_hostname", "addr.remote", "sid"} {
+	for _, name := range []string{"login", "name", "node_name", "role", "server_hostname", "addr.remote", "sid"} {
 		add(strings.TrimSuffix(name, ".remote"), f.text(name))
 	}
 	add("ses", f.label("auditd/ses"))
