@@ -352,6 +352,11 @@ func (i *Identity) Connect(ctx context.Context, servers []string) (*client.Clien
 		ALPNSNIAuthDialClusterName: i.ClusterName(),
 		// A breaker would refuse calls for a while after the auth servers are back.
 		CircuitBreakerConfig: breaker.NoopBreakerConfig(),
+		// gRPC would wait for up to two minutes between its tries.
+		DialOpts: []grpc.DialOption{grpc.WithConnectParams(grpc.ConnectParams{
+			Backoff:           backoff.Config{BaseDelay: time.Second, Multiplier: 1.6, Jitter: 0.2, MaxDelay: lastRedial},
+			MinConnectTimeout: lastRedial,
+		})},
 	})
 	return c, trace.Wrap(err)
 }
