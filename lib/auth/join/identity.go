@@ -31,9 +31,14 @@ import (
 	"github.com/gravitational/trace"
 	"github.com/jonboulle/clockwork"
 	"golang.org/x/crypto/ssh"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
 
 	"teleport-auditd/lib/tlsca"
 )
+
+// lastRedial bounds the time between two tries to reach an auth server that is away.
+const lastRedial = 10 * time.Second
 
 // Signer signs host certificates: an auth server of this process, or an
 // api/client of this identity.
