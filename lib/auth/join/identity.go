@@ -31,11 +31,16 @@ import (
 	"github.com/gravitational/trace"
 	"github.com/jonboulle/clockwork"
 	"golang.org/x/crypto/ssh"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
 
 	"teleport-auditd/lib/cause"
 	"teleport-auditd/lib/disk"
 	"teleport-auditd/lib/tlsca"
 )
+
+// lastRedial bounds the time between two tries to reach an auth server that is away.
+const lastRedial = 10 * time.Second
 
 // Signer signs host certificates: an auth server of this process, or an
 // api/client of this identity.
@@ -354,6 +359,11 @@ func (i *Identity) Connect(ctx context.Context, servers []string) (*client.Clien
 		ALPNSNIAuthDialClusterName: i.ClusterName(),
 		// A breaker would refuse calls for a while after the auth servers are back.
 		CircuitBreakerConfig: breaker.NoopBreakerConfig(),
+		// gRPC would wait for up to two minutes between its tries.
+		DialOpts: []grpc.DialOption{grpc.WithConnectParams(grpc.ConnectParams{
+			Backoff:           backoff.Config{BaseDelay: time.Second, Multiplier: 1.6, Jitter: 0.2, MaxDelay: lastRedial},
+			MinConnectTimeout: lastRedial,
+		})},
 	})
 	return c, trace.Wrap(err)
 }
