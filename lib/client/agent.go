@@ -92,21 +92,6 @@ func (a *Agent) Forget(proxy string) error {
 	return nil
 }
 
-// Holds tells whether the agent has the certificate.
-func (a *Agent) Holds(cert *ssh.Certificate) (bool, error) {
-	a.limit()
-	held, err := a.List()
-	if err != nil {
-		return false, trace.Wrap(err)
-	}
-	for _, key := range held {
-		if bytes.Equal(key.Blob, cert.Marshal()) {
-			return true, nil
-		}
-	}
-	return false, nil
-}
-
 // keyring is an agent of this process that holds the login's key alone.
 func (p *Profile) keyring() (agent.Agent, error) {
 	key, err := keys.LoadPrivateKey(p.UserSSHKeyPath())

@@ -27,6 +27,7 @@ import (
 	"teleport-auditd/lib/auditd"
 	"teleport-auditd/lib/auth/join"
 	"teleport-auditd/lib/cause"
+	"teleport-auditd/lib/events/sessions"
 	"teleport-auditd/lib/events/spool"
 	"teleport-auditd/lib/pam"
 	"teleport-auditd/lib/pam/pamenv"
@@ -252,7 +253,16 @@ func (p *Process) initMemberNode(ctx context.Context, listener net.Listener, cfg
 	cfg.Access = func(ctx context.Context, identity srv.Identity) (access.Options, error) {
 		return decider.Decide(ctx, node.Person(identity))
 	}
-	cfg.Events = events.Emit
+	ledger, err := sessions.Open(sessions.Config{
+		Dir:   filepath.Join(p.dataDir.path, "sessions_node"),
+		Emit:  events.Emit,
+		Clock: p.clock,
+		Log:   m.log,
+	})
+	if err != nil {
+		return trace.Wrap(err)
+	}
+	cfg.Events = ledger.Emit
 	if cfg.CAs == nil {
 		cfg.CAs = m.known
 	}

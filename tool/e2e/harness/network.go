@@ -82,15 +82,3 @@ func (h *Host) Command(name string, args ...string) *exec.Cmd {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	return cmd
 }
-
-// Cut takes the host off the network; Join puts it back.
-func (n *Network) Cut(h *Host) {
-	n.t.Helper()
-	Output(n.t, "ip", "-n", h.Name, "link", "set", "eth0", "down")
-}
-
-// Join puts a host that was cut off back.
-func (n *Network) Join(h *Host) {
-	n.t.Helper()
-	Output(n.t, "ip", "-n", h.Name, "link", "set", "eth0", "up")
-}

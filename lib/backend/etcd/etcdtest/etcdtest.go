@@ -111,14 +111,9 @@ func (c *Cluster) Kill(i int) {
 }
 
 // Pause stops member i without its connections being closed, as a host does
-// that hangs, until Resume.
+// that hangs.
 func (c *Cluster) Pause(i int) {
 	c.members[i].signal(syscall.SIGSTOP)
-}
-
-// Resume has member i go on after Pause.
-func (c *Cluster) Resume(i int) {
-	c.members[i].signal(syscall.SIGCONT)
 }
 
 // Restart starts member i again after Kill, with the data that it had, and
