@@ -5,14 +5,12 @@
 package client
 
 import (
-	"bytes"
 	"net"
 	"strings"
 	"time"
 
 	"github.com/gravitational/teleport/api/utils/keys"
 	"github.com/gravitational/trace"
-	"golang.org/x/crypto/ssh"
 	"golang.org/x/crypto/ssh/agent"
 )
 
