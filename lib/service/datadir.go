@@ -16,6 +16,8 @@ import (
 	"github.com/google/uuid"
 	"github.com/gravitational/trace"
 	"golang.org/x/sys/unix"
+
+	"teleport-auditd/lib/atomicfile"
 )
 
 const (
@@ -85,7 +87,7 @@ func (d *dataDir) hostUUID() (string, error) {
 	text, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		id := uuid.NewString()
-		if err := replaceFile(path, []byte(id+"\n"), 0o600); err != nil {
+		if err := atomicfile.Replace(path, []byte(id+"\n"), 0o600); err != nil {
 			return "", trace.AccessDenied("%s cannot be written (%v): make the data directory writable", path, reason(err))
 		}
 		return id, nil
@@ -98,26 +100,6 @@ func (d *dataDir) hostUUID() (string, error) {
 		return "", trace.BadParameter("%s holds no UUID: take the file away, and the next start makes a new one", path)
 	}
 	return id.String(), nil
-}
-
-// replaceFile writes a file so that a reader finds the old text or the new one,
-// also after the power has failed.
-func replaceFile(path string, text []byte, mode fs.FileMode) (err error) {
-	file, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			_ = os.Remove(file.Name())
-		}
-	}()
-	_, err = file.Write(text)
-	err = errors.Join(err, file.Chmod(mode), file.Sync(), file.Close())
-	if err != nil {
-		return err
-	}
-	return os.Rename(file.Name(), path)
 }
 
 // reason is what the system said, without the operation and the path that stand

@@ -12,6 +12,8 @@ import (
 	"strings"
 
 	"github.com/gravitational/trace"
+
+	"teleport-auditd/lib/atomicfile"
 )
 
 type pidFile struct {
@@ -22,7 +24,7 @@ type pidFile struct {
 // writePIDFile replaces what an earlier daemon may have left.
 func writePIDFile(path string) (*pidFile, error) {
 	file := &pidFile{path: path, text: strconv.Itoa(os.Getpid()) + "\n"}
-	if err := replaceFile(path, []byte(file.text), 0o644); err != nil {
+	if err := atomicfile.Replace(path, []byte(file.text), 0o644); err != nil {
 		return nil, trace.AccessDenied("the pid file %s cannot be written (%v): change teleport.pid_file or --pid-file", path, reason(err))
 	}
 	return file, nil

@@ -32,6 +32,7 @@ import (
 	"github.com/jonboulle/clockwork"
 	"golang.org/x/crypto/ssh"
 
+	"teleport-auditd/lib/atomicfile"
 	"teleport-auditd/lib/tlsca"
 )
 
@@ -194,7 +195,7 @@ func (i *Identity) store() error {
 	if err != nil {
 		return trace.Wrap(err)
 	}
-	if err := replaceFile(i.path, text); err != nil {
+	if err := atomicfile.Replace(i.path, text, 0o600); err != nil {
 		return trace.AccessDenied("%s cannot be written (%v): make the data directory writable", i.path, reason(err))
 	}
 	return nil

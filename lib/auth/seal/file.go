@@ -11,12 +11,13 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"strings"
 	"syscall"
 
 	"github.com/gravitational/trace"
 	"golang.org/x/sys/unix"
+
+	"teleport-auditd/lib/atomicfile"
 )
 
 const (
@@ -96,34 +97,12 @@ func checkPrivate(file *os.File) error {
 
 // create writes a new key whole before it has its name, and leaves one that is
 // there by then as it is.
-func create(path string) (err error) {
+func create(path string) error {
 	secret := make([]byte, keySize)
 	if _, err := rand.Read(secret); err != nil {
 		return err
 	}
-	file, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(file.Name()) //nolint:errcheck // the key has another name by now
-	_, err = file.WriteString(hex.EncodeToString(secret) + "\n")
-	if err := errors.Join(err, file.Chmod(fileMode), file.Sync(), file.Close()); err != nil {
-		return err
-	}
-	if err := os.Link(file.Name(), path); err != nil && !errors.Is(err, fs.ErrExist) {
-		return err
-	}
-	return syncDir(filepath.Dir(path))
-}
-
-// syncDir makes the new name survive a power cut, as what is sealed with the
-// key will.
-func syncDir(path string) error {
-	dir, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	return errors.Join(dir.Sync(), dir.Close())
+	return atomicfile.Create(path, []byte(hex.EncodeToString(secret)+"\n"), fileMode)
 }
 
 // reason is what the system said, without the path that stands in the line.

@@ -26,6 +26,8 @@ import (
 	"github.com/gravitational/trace"
 	"github.com/jonboulle/clockwork"
 	"github.com/sirupsen/logrus"
+
+	"teleport-auditd/lib/atomicfile"
 )
 
 const (
@@ -241,7 +243,7 @@ func SelfSigned(dir string, names []string, clock clockwork.Clock) (KeypairFiles
 		{pair.Cert, "CERTIFICATE", certDER},
 	} {
 		text := pem.EncodeToMemory(&pem.Block{Type: file.kind, Bytes: file.der})
-		if err := replace(file.path, text); err != nil {
+		if err := atomicfile.Replace(file.path, text, 0o600); err != nil {
 			return KeypairFiles{}, trace.AccessDenied("the HTTPS certificate %s cannot be written (%v): make the data directory writable", file.path, cause(err))
 		}
 	}
@@ -264,24 +266,4 @@ func isGood(cert *x509.Certificate, names []string, now time.Time) bool {
 		return false
 	}
 	return !slices.ContainsFunc(names, func(name string) bool { return cert.VerifyHostname(name) != nil })
-}
-
-// replace writes a file that is the old one or the new one, never a part.
-func replace(path string, text []byte) error {
-	file, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(file.Name())
-	_, err = file.Write(text)
-	if err == nil {
-		err = file.Sync()
-	}
-	if closeErr := file.Close(); err == nil {
-		err = closeErr
-	}
-	if err == nil {
-		err = os.Rename(file.Name(), path)
-	}
-	return err
 }
