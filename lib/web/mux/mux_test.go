@@ -194,7 +194,7 @@ func TestAuthIsBounded(t *testing.T) {
 	require.NoError(t, err)
 	ask()
 	require.Eventually(t, func() bool { return p.log.LastEntry() != nil }, patience, time.Millisecond)
-	require.Contains(t, p.log.LastEntry().Message, "As many as may (1) are open")
+	require.Contains(t, p.log.LastEntry().Message, "As many as may are open (1, and 1 of one address)")
 	require.NotEmpty(t, p.get(t, true))
 	first.Close()
 	accepted := make(chan struct{})
