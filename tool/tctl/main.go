@@ -34,12 +34,15 @@ import (
 
 	"github.com/alecthomas/kingpin/v2"
 	"github.com/gravitational/trace"
+	"google.golang.org/grpc/grpclog"
 
 	"teleport-auditd/lib/config"
 	"teleport-auditd/lib/version"
 )
 
 func main() {
+	// It is gRPC's own state, and would write lines of its own to standard error.
+	grpclog.SetLoggerV2(grpclog.NewLoggerV2(io.Discard, io.Discard, io.Discard))
 	// A name that begins with @ is a name: kingpin would read its arguments
 	// from the file.
 	kingpin.EnableFileExpansion = false
