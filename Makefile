@@ -3,7 +3,7 @@
 #   make            the programs, into build/
 #   make deps       the Debian packages that the rest needs (as root)
 #   make install    programs and systemd unit, below PREFIX (as root)
-#   make demo       logins through the proxy, and what auditing says (as root)
+#   make demo       the guide, a cluster of two hosts, what auditing says (as root)
 #   make test       every check and test that this host can run (root runs all)
 #   make test-long  2 GiB files, forty tunnels for a minute, and ten minutes without
 #                   the auth service (as root)

@@ -26,6 +26,10 @@ func checkUser(user string) error {
 	if strings.TrimSpace(user) != user {
 		return trace.BadParameter("the user name %q begins or ends with a space: remove it", user)
 	}
+	// tsh keeps logins in files that are named by the user.
+	if user == "." || user == ".." || strings.Contains(user, "/") {
+		return trace.BadParameter("the user name %q cannot name a file: use one without a slash that is not dots alone", user)
+	}
 	return nil
 }
 

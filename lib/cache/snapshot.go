@@ -16,7 +16,7 @@ import (
 	"github.com/gravitational/teleport/api/types"
 	"github.com/gravitational/trace"
 
-	"teleport-auditd/lib/atomicfile"
+	"teleport-auditd/lib/disk"
 )
 
 // snapshot is never changed once it is in force, only replaced. The slices are
@@ -88,7 +88,7 @@ func (s *snapshot) remove(header types.Resource) string {
 	name := header.GetName()
 	switch header.GetKind() {
 	case types.KindCertAuthority:
-		id := string(header.GetSubKind()) + "/" + name
+		id := header.GetSubKind() + "/" + name
 		s.Authorities = without(s.Authorities, func(ca *types.CertAuthorityV2) int {
 			return strings.Compare(string(ca.GetType())+"/"+ca.GetClusterName(), id)
 		})
@@ -154,7 +154,7 @@ func (s *snapshot) write(path string) error {
 	if err != nil {
 		return trace.Wrap(err)
 	}
-	return trace.Wrap(atomicfile.Replace(path, text, 0o600))
+	return trace.Wrap(disk.Replace(path, text, 0o600))
 }
 
 // readSnapshot reads what write wrote. The error is trace.NotFound where there is
@@ -207,14 +207,4 @@ func readSnapshot(path string) (*snapshot, error) {
 		return nil, trace.BadParameter("%s has no authorities", path)
 	}
 	return known, nil
-}
-
-// oneLine is an error without the breaks between the layers of a wrapped one, and
-// without what grpc puts before what went wrong.
-func oneLine(err error) string {
-	text := strings.Join(strings.Fields(trace.UserMessage(err)), " ")
-	if at := strings.LastIndex(text, "desc = "); at >= 0 {
-		text = strings.Trim(text[at+len("desc = "):], `"`)
-	}
-	return text
 }

@@ -219,7 +219,7 @@ func (c *Conn) handshake(ctx context.Context, conn net.Conn, host, login string,
 		if !slices.Contains(logins, login) {
 			return nil, trace.AccessDenied("refuses the login %q of %s, whose logins are %s", login, user, Clean(strings.Join(logins, ", ")))
 		}
-		return nil, trace.AccessDenied("refuses the login %q of %s: the roles may not allow it there, or the certificate is no longer good, and tsh login --ttl brings a new one", login, user)
+		return nil, trace.AccessDenied("refuses the login %q of %s: the roles may not allow it there, a lock may hold, or the certificate is no longer good, and tsh login --ttl brings a new one", login, user)
 	}
 	return nil, trace.ConnectionProblem(nil, "ended the connection: %s", Clean(strings.TrimPrefix(err.Error(), "ssh: handshake failed: ")))
 }

@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/gravitational/trace"
+	"golang.org/x/sys/unix"
 	"golang.org/x/term"
 )
 
@@ -45,6 +46,11 @@ func (t *Terminal) AskSecret(ctx context.Context, what, question string) (string
 	if err != nil {
 		return "", trace.ConvertSystemError(err)
 	}
+	// Before the question: who has seen it may type at once.
+	if err := switchEchoOff(descriptor); err != nil {
+		return "", trace.ConvertSystemError(err)
+	}
+	defer term.Restore(descriptor, state) //nolint:errcheck // the terminal has gone
 	if _, err := fmt.Fprint(output, question); err != nil {
 		return "", trace.ConvertSystemError(err)
 	}
@@ -75,4 +81,14 @@ func (t *Terminal) AskSecret(ctx context.Context, what, question string) (string
 		}
 		return text, nil
 	}
+}
+
+// switchEchoOff has a terminal show nothing of what is typed.
+func switchEchoOff(descriptor int) error {
+	settings, err := unix.IoctlGetTermios(descriptor, unix.TCGETS)
+	if err != nil {
+		return err
+	}
+	settings.Lflag &^= unix.ECHO
+	return unix.IoctlSetTermios(descriptor, unix.TCSETS, settings)
 }

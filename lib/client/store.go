@@ -21,7 +21,7 @@ import (
 	"golang.org/x/crypto/ssh"
 	"golang.org/x/sys/unix"
 
-	"teleport-auditd/lib/atomicfile"
+	"teleport-auditd/lib/disk"
 )
 
 const (
@@ -417,7 +417,7 @@ func (s *Store) lock() (unlock func(), err error) {
 
 // writeFile writes all of a file or nothing, for its owner alone.
 func writeFile(path string, content []byte) error {
-	return trace.ConvertSystemError(atomicfile.Replace(path, content, fileMode))
+	return trace.ConvertSystemError(disk.Replace(path, content, 0o600))
 }
 
 // profileName is what the api module calls the profile of a proxy.

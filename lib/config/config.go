@@ -473,7 +473,7 @@ func (c *Config) checkAddresses() error {
 		port string
 	}
 	addresses := []address{
-		{"teleport.proxy_server", &c.ProxyServer, DefaultWebPort},
+		{"teleport.proxy_server (--proxy-server)", &c.ProxyServer, DefaultWebPort},
 		{"auth_service.public_addr", &c.Auth.PublicAddr, DefaultAuthPort},
 		{"proxy_service.public_addr", &c.Proxy.PublicAddr, DefaultWebPort},
 		{"proxy_service.ssh_public_addr", &c.Proxy.SSHPublicAddr, DefaultProxyPort},
@@ -549,10 +549,10 @@ func (c *Config) checkJoining() error {
 		return trace.BadParameter("%sssh_service has nobody to trust, as auth_service is not enabled here: set teleport.auth_server or teleport.proxy_server to join a cluster, or ssh_service.trusted_user_ca_keys to a file of user CA keys (tctl auth export --type=user prints a cluster's), or enable auth_service",
 			c.prefix("ssh_service.enabled", "auth_service.enabled", "ssh_service"))
 	case c.AuthToken != "" && !c.Joins():
-		return trace.BadParameter("%steleport.auth_token (--token) is for joining a cluster, and nothing says which: set teleport.auth_server (--auth-server) or teleport.proxy_server, or take it out",
+		return trace.BadParameter("%steleport.auth_token (--token) is for joining a cluster, and nothing says which: set teleport.auth_server (--auth-server) or teleport.proxy_server (--proxy-server), or take it out",
 			c.prefix("teleport.auth_token"))
 	case len(c.CAPins) > 0 && !c.Joins():
-		return trace.BadParameter("%steleport.ca_pin (--ca-pin) is for joining a cluster, and nothing says which: set teleport.auth_server (--auth-server) or teleport.proxy_server, or take it out",
+		return trace.BadParameter("%steleport.ca_pin (--ca-pin) is for joining a cluster, and nothing says which: set teleport.auth_server (--auth-server) or teleport.proxy_server (--proxy-server), or take it out",
 			c.prefix("teleport.ca_pin"))
 	}
 	return nil

@@ -212,7 +212,9 @@ func (w *cluster) events(flags ...string) []string {
 func (w *cluster) awaitEvents(n int, flags ...string) []string {
 	w.t.Helper()
 	var found []string
-	harness.Eventually(waitLimit, func() bool {
+	// Who has tried in vain for a while does so no more often than a few times a
+	// minute.
+	harness.Eventually(3*waitLimit, func() bool {
 		found = w.events(flags...)
 		return len(found) >= n
 	})

@@ -80,7 +80,7 @@ func (t *tctl) listEvents(ctx context.Context, q eventsQuery) error {
 		rows := make([][]string, 0, len(found))
 		for _, event := range found {
 			fields := fieldsOf(event)
-			rows = append(rows, []string{when(event.GetTime()), event.GetType(), event.GetCode(), fields.text("user"), fields.describe()})
+			rows = append(rows, []string{when(event.GetTime()), event.GetType(), event.GetCode(), fields.user(), fields.describe()})
 		}
 		return table([]string{"Time", "Type", "Code", "User", "Details"}, rows)
 	})
@@ -115,7 +115,7 @@ func (q eventsQuery) search(ctx context.Context, c *cluster, from, to time.Time)
 
 func (q eventsQuery) wants(event apievents.AuditEvent) bool {
 	fields := fieldsOf(event)
-	if q.user != "" && fields.text("user") != q.user {
+	if q.user != "" && fields.user() != q.user {
 		return false
 	}
 	return q.session == "" || fields.text("sid") == q.session || fields.label("auditd/ses") == q.session
@@ -155,6 +155,16 @@ func (f fields) text(name string) string {
 	}
 }
 
+// user is who did it, or whom a certificate is for: its event names nobody else.
+func (f fields) user() string {
+	if user := f.text("user"); user != "" {
+		return user
+	}
+	identity, _ := f["identity"].(map[string]any)
+	user, _ := identity["user"].(string)
+	return user
+}
+
 func (f fields) label(name string) string {
 	all, _ := f["server_labels"].(map[string]any)
 	value, _ := all[name].(string)
@@ -169,7 +179,7 @@ func (f fields) describe() string {
 			parts = append(parts, name+"="+value)
 		}
 	}
-	for _, name := range []string{"login", "name", "server_hostname", "addr.remote", "sid"} {
+	for _, name := range []string{"login", "name", "node_name", "role", "server_hostname", "addr.remote", "sid"} {
 		add(strings.TrimSuffix(name, ".remote"), f.text(name))
 	}
 	add("ses", f.label("auditd/ses"))

@@ -9,6 +9,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -51,7 +52,12 @@ func (t *tctl) show(format string, value any, text func() string) error {
 	return t.print(text())
 }
 
+// toJSON writes a list without elements as one, and not as null, which a program
+// that goes through a list would stumble over.
 func toJSON(value any) (string, error) {
+	if list := reflect.ValueOf(value); list.Kind() == reflect.Slice && list.IsNil() {
+		value = []struct{}{}
+	}
 	var b bytes.Buffer
 	encoder := json.NewEncoder(&b)
 	encoder.SetEscapeHTML(false)

@@ -70,20 +70,7 @@ func (t *tctl) addTokens(app *kingpin.Application, register register) {
 	var names []string
 	rm.Arg("token", "The tokens.").Required().StringsVar(&names)
 	register(rm, func(ctx context.Context) error {
-		c, err := t.connect(ctx)
-		if err != nil {
-			return trace.Wrap(err)
-		}
-		defer c.Close()
-		for _, name := range splitList(names) {
-			if err := c.DeleteToken(ctx, name); err != nil {
-				return trace.Wrap(err)
-			}
-			if err := t.print(fmt.Sprintf("Token %s was removed.\n", printable(name))); err != nil {
-				return trace.Wrap(err)
-			}
-		}
-		return nil
+		return t.remove(ctx, names, "Token %s was removed.\n", (*cluster).DeleteToken)
 	})
 }
 
@@ -125,7 +112,14 @@ func (t *tctl) addToken(ctx context.Context, kinds []string, value, ttlText, for
 	if err != nil {
 		return trace.Wrap(err)
 	}
-	flag := c.joinAddress(ping.ProxyPublicAddr)
+	proxy := ""
+	if len(roles) == 1 && roles[0] == types.RoleNode {
+		proxy = ping.ProxyPublicAddr
+		if c.proxyAddr != "" {
+			proxy = c.proxyAddr
+		}
+	}
+	flag := c.joinAddress(proxy)
 	made := struct {
 		Token   string    `json:"token"`
 		Roles   []string  `json:"roles"`
@@ -166,12 +160,10 @@ func tokenRoles(kinds []string) (types.SystemRoles, []string, error) {
 }
 
 // joinAddress is the flag with the address that a new host joins at: on the host
-// of the auth service that is the auth service's own, and else a proxy's.
+// of the auth service that is the auth service's own, and else the proxy's that is
+// given. Only nodes can join through a proxy; for others none is given.
 func (c *cluster) joinAddress(proxy string) string {
 	if c.settings == nil {
-		if c.proxyAddr != "" {
-			proxy = c.proxyAddr
-		}
 		if proxy != "" {
 			return "--proxy-server=" + proxy
 		}

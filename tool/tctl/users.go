@@ -48,7 +48,7 @@ func (t *tctl) addUsers(app *kingpin.Application, register register) {
 	addFormat(ls, &format)
 	register(ls, func(ctx context.Context) error { return t.listUsers(ctx, format) })
 
-	reset := users.Command("reset", "Print a link with which a user chooses a new password and a new second factor. What the user had until now is good until the link was used; a lockout ends at once.")
+	reset := users.Command("reset", "Print a link with which a user chooses a new password and a new second factor. What the user had until now is good no longer, and a lockout ends.")
 	var resetUser, resetTTL, resetFormat string
 	reset.Arg("user", "The user's name.").Required().StringVar(&resetUser)
 	reset.Flag("ttl", "How long the link is valid, such as 1h.").Default(defaultLinkTTL).StringVar(&resetTTL)
@@ -70,20 +70,7 @@ func (t *tctl) addUsers(app *kingpin.Application, register register) {
 	var names []string
 	rm.Arg("user", "The users' names.").Required().StringsVar(&names)
 	register(rm, func(ctx context.Context) error {
-		c, err := t.connect(ctx)
-		if err != nil {
-			return trace.Wrap(err)
-		}
-		defer c.Close()
-		for _, name := range splitList(names) {
-			if err := c.DeleteUser(ctx, name); err != nil {
-				return trace.Wrap(err)
-			}
-			if err := t.print(fmt.Sprintf("User %q was removed.\n", printable(name))); err != nil {
-				return trace.Wrap(err)
-			}
-		}
-		return nil
+		return t.remove(ctx, names, "User %q was removed.\n", (*cluster).DeleteUser)
 	})
 }
 

@@ -78,9 +78,9 @@ func (w words) IsCumulative() bool { return true }
 
 // startFlags are those of teleport start. Empty ones leave the file's values.
 type startFlags struct {
-	config, roles, nodeName, dataDir, pidFile, token string
-	authServers, pins                                []string
-	debug                                            bool
+	config, roles, nodeName, dataDir, pidFile, token, proxyServer string
+	authServers, pins                                             []string
+	debug                                                         bool
 }
 
 func run(args []string, stdout, stderr io.Writer) int {
@@ -96,6 +96,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 	start.Flag("data-dir", "Folder for certificate authorities and host keys. The default is "+config.DefaultDataDir+".").PlaceHolder("FOLDER").SetValue(word{&flags.dataDir})
 	start.Flag("token", "Token to join a cluster with, or a file of it. tctl tokens add makes one.").PlaceHolder("TOKEN").SetValue(word{&flags.token})
 	start.Flag("auth-server", "Auth server of the cluster to join. It may be repeated, for several.").PlaceHolder("HOST:PORT").SetValue(words{&flags.authServers})
+	start.Flag("proxy-server", "Proxy to join through and to dial out to, instead of an auth server: its HTTPS.").PlaceHolder("HOST:PORT").SetValue(word{&flags.proxyServer})
 	start.Flag("ca-pin", "Pin of the authority of the cluster to join. It may be repeated: any may match.").PlaceHolder("PIN").SetValue(words{&flags.pins})
 	start.Flag("pid-file", "File to write the process id to.").PlaceHolder("FILE").SetValue(word{&flags.pidFile})
 	start.Flag("debug", "Log more, with the stacks of errors.").Short('d').BoolVar(&flags.debug)
@@ -204,8 +205,9 @@ func readSettings(flags startFlags) (*config.Config, error) {
 			*field = flag
 		}
 	}
-	if len(flags.authServers) > 0 {
-		settings.AuthServers, settings.ProxyServer = flags.authServers, ""
+	// Either flag replaces what the file says of both; both flags are refused below.
+	if len(flags.authServers) > 0 || flags.proxyServer != "" {
+		settings.AuthServers, settings.ProxyServer = flags.authServers, flags.proxyServer
 	}
 	if len(flags.pins) > 0 {
 		settings.CAPins = flags.pins

@@ -31,10 +31,16 @@ import (
 	"github.com/gravitational/trace"
 	"github.com/jonboulle/clockwork"
 	"golang.org/x/crypto/ssh"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
 
-	"teleport-auditd/lib/atomicfile"
+	"teleport-auditd/lib/cause"
+	"teleport-auditd/lib/disk"
 	"teleport-auditd/lib/tlsca"
 )
+
+// lastRedial bounds the time between two tries to reach an auth server that is away.
+const lastRedial = 10 * time.Second
 
 // Signer signs host certificates: an auth server of this process, or an
 // api/client of this identity.
@@ -96,7 +102,7 @@ func Open(dir string, role types.SystemRole, keys *Keys, clock clockwork.Clock) 
 		return nil, trace.NotFound("this host has not joined a cluster as a %s yet", strings.ToLower(string(role)))
 	}
 	if err != nil {
-		return nil, trace.AccessDenied("%s cannot be read (%v): make it readable for teleport alone", path, reason(err))
+		return nil, trace.AccessDenied("%s cannot be read (%v): make it readable for teleport alone", path, cause.System(err))
 	}
 	i := &Identity{role: role, keys: keys, path: path, clock: clock}
 	var kept stored
@@ -195,8 +201,8 @@ func (i *Identity) store() error {
 	if err != nil {
 		return trace.Wrap(err)
 	}
-	if err := atomicfile.Replace(i.path, text, 0o600); err != nil {
-		return trace.AccessDenied("%s cannot be written (%v): make the data directory writable", i.path, reason(err))
+	if err := disk.Replace(i.path, text, 0o600); err != nil {
+		return trace.AccessDenied("%s cannot be written (%v): make the data directory writable", i.path, cause.System(err))
 	}
 	return nil
 }
@@ -353,6 +359,11 @@ func (i *Identity) Connect(ctx context.Context, servers []string) (*client.Clien
 		ALPNSNIAuthDialClusterName: i.ClusterName(),
 		// A breaker would refuse calls for a while after the auth servers are back.
 		CircuitBreakerConfig: breaker.NoopBreakerConfig(),
+		// gRPC would wait for up to two minutes between its tries.
+		DialOpts: []grpc.DialOption{grpc.WithConnectParams(grpc.ConnectParams{
+			Backoff:           backoff.Config{BaseDelay: time.Second, Multiplier: 1.6, Jitter: 0.2, MaxDelay: lastRedial},
+			MinConnectTimeout: lastRedial,
+		})},
 	})
 	return c, trace.Wrap(err)
 }

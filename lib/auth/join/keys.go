@@ -21,7 +21,8 @@ import (
 	"github.com/gravitational/trace"
 	"golang.org/x/crypto/ssh"
 
-	"teleport-auditd/lib/atomicfile"
+	"teleport-auditd/lib/cause"
+	"teleport-auditd/lib/disk"
 )
 
 const (
@@ -95,7 +96,7 @@ func readKey(path string) ([]byte, error) {
 		return nil, fs.ErrNotExist
 	}
 	if err != nil {
-		return nil, trace.AccessDenied("the host key %s cannot be read (%v): make it readable for teleport alone", path, reason(err))
+		return nil, trace.AccessDenied("the host key %s cannot be read (%v): make it readable for teleport alone", path, cause.System(err))
 	}
 	info, err := os.Stat(path)
 	if err != nil {
@@ -137,8 +138,8 @@ func makeTLSKey(path string) ([]byte, error) {
 
 func writeKey(path string, block *pem.Block) ([]byte, error) {
 	text := pem.EncodeToMemory(block)
-	if err := atomicfile.Replace(path, text, 0o600); err != nil {
-		return nil, trace.AccessDenied("the host key %s cannot be written (%v): make the data directory writable", path, reason(err))
+	if err := disk.Replace(path, text, 0o600); err != nil {
+		return nil, trace.AccessDenied("the host key %s cannot be written (%v): make the data directory writable", path, cause.System(err))
 	}
 	return text, nil
 }
@@ -151,18 +152,4 @@ func (k *Keys) tlsPublic() ([]byte, error) {
 		return nil, trace.Wrap(err)
 	}
 	return pem.EncodeToMemory(&pem.Block{Type: publicKeyBlock, Bytes: der}), nil
-}
-
-// reason is what the system said, without the operation and the path that stand
-// in the line already.
-func reason(err error) error {
-	var pathError *fs.PathError
-	if errors.As(err, &pathError) {
-		return pathError.Err
-	}
-	var linkError *os.LinkError
-	if errors.As(err, &linkError) {
-		return linkError.Err
-	}
-	return err
 }

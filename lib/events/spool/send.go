@@ -34,7 +34,7 @@ const (
 	// names.
 	maxRefusedFile = 16 << 20
 	// firstDelay and lastDelay are the times between two tries.
-	firstDelay, lastDelay = time.Second, 15 * time.Second
+	firstDelay, lastDelay = time.Second, 5 * time.Second
 	// sendTimeout bounds one try, by the real clock: it is the network's.
 	sendTimeout = 30 * time.Second
 	// maxDenials is how often access must be denied to an event before it is for

@@ -13,7 +13,6 @@ import (
 	"crypto/x509/pkix"
 	"encoding/pem"
 	"errors"
-	"io/fs"
 	"math/big"
 	"net"
 	"os"
@@ -27,7 +26,8 @@ import (
 	"github.com/jonboulle/clockwork"
 	"github.com/sirupsen/logrus"
 
-	"teleport-auditd/lib/atomicfile"
+	"teleport-auditd/lib/cause"
+	"teleport-auditd/lib/disk"
 )
 
 const (
@@ -166,7 +166,7 @@ func readKeypair(pair KeypairFiles) (*tls.Certificate, error) {
 func readPEM(path string) ([]byte, error) {
 	info, err := os.Stat(path)
 	if err != nil {
-		return nil, cause(err)
+		return nil, cause.System(err)
 	}
 	if !info.Mode().IsRegular() {
 		return nil, errors.New("it is not a regular file")
@@ -175,16 +175,7 @@ func readPEM(path string) ([]byte, error) {
 		return nil, errors.New("it is longer than 1 MiB")
 	}
 	text, err := os.ReadFile(path)
-	return text, cause(err)
-}
-
-// cause leaves the path out, which the caller names.
-func cause(err error) error {
-	var pathError *fs.PathError
-	if errors.As(err, &pathError) {
-		return pathError.Err
-	}
-	return err
+	return text, cause.System(err)
 }
 
 // SelfSigned returns the files of a certificate for these names and IP addresses,
@@ -243,8 +234,8 @@ func SelfSigned(dir string, names []string, clock clockwork.Clock) (KeypairFiles
 		{pair.Cert, "CERTIFICATE", certDER},
 	} {
 		text := pem.EncodeToMemory(&pem.Block{Type: file.kind, Bytes: file.der})
-		if err := atomicfile.Replace(file.path, text, 0o600); err != nil {
-			return KeypairFiles{}, trace.AccessDenied("the HTTPS certificate %s cannot be written (%v): make the data directory writable", file.path, cause(err))
+		if err := disk.Replace(file.path, text, 0o600); err != nil {
+			return KeypairFiles{}, trace.AccessDenied("the HTTPS certificate %s cannot be written (%v): make the data directory writable", file.path, cause.System(err))
 		}
 	}
 	return pair, nil

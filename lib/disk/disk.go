@@ -1,12 +1,8 @@
 // Copyright 2026 The teleport-auditd authors. SPDX-License-Identifier: Apache-2.0
 
-// Package atomicfile writes files of which a reader finds all or nothing, also
-// after the power has failed: the old text or the new one.
-//
-//	err := atomicfile.Replace(path, text, 0o600)
-//
-// The errors are those of package os, and may name a file beside path.
-package atomicfile
+// Package disk writes files that others read meanwhile, and that outlast a power
+// cut.
+package disk
 
 import (
 	"errors"
@@ -15,13 +11,14 @@ import (
 	"path/filepath"
 )
 
-// Replace makes text the file's, whether there is one or not.
+// Replace writes a file so that a reader finds the old text or the new one, also
+// after the power has failed. Where it cannot, the old file stays as it was.
 func Replace(path string, text []byte, mode fs.FileMode) error {
 	return write(path, text, mode, os.Rename)
 }
 
-// Create makes the file where there is none. One that is there stays as it is, and
-// is no error: of several who create it at once all find one of theirs.
+// Create is Replace where there is no file. One that is there stays as it is, and
+// is no error: of several who create it at once all find the same.
 func Create(path string, text []byte, mode fs.FileMode) error {
 	return write(path, text, mode, func(from, to string) error {
 		err := os.Link(from, to)
