@@ -128,6 +128,7 @@ type Server struct {
 	clusterName string
 	clock       clockwork.Clock
 	log         logrus.FieldLogger
+	joins       *joinLimits
 }
 
 // Open opens the cluster in cfg.Backend or cfg.DataDir. Where there is none and
@@ -163,6 +164,7 @@ func Open(ctx context.Context, cfg Config) (*Server, error) {
 		}
 		s.store, s.place = store, filepath.Join(cfg.DataDir, sqlite.FileName)
 	}
+	s.joins = newJoinLimits(s)
 	if err := s.openCluster(ctx, cfg); err != nil {
 		_ = s.store.Close() // err is what the caller needs
 		return nil, trace.Wrap(err)
@@ -288,6 +290,7 @@ func noCluster(dir string) error {
 
 // Close closes the store. The Server must not be used after it.
 func (s *Server) Close() error {
+	s.joins.beyond.Close()
 	return trace.Wrap(s.store.Close())
 }
 

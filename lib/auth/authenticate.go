@@ -46,7 +46,7 @@ func wrong(reason string) error {
 // The error is trace.AccessDenied with the text login.WrongCredentials for all
 // that was typed wrongly, trace.AccessDenied that begins with
 // login.LockedPrefix for a user who is locked, trace.LimitExceeded after too
-// many failures, what Cluster's GenerateUserCerts says against the request, and
+// many failures and where too many log in at once, what Cluster's GenerateUserCerts says against the request, and
 // trace.ConnectionProblem where the login could not be looked into.
 func (c *Credentials) Authenticate(ctx context.Context, req login.Request) (*login.Response, error) {
 	event := &apievents.UserLogin{
@@ -76,10 +76,24 @@ func (c *Credentials) Authenticate(ctx context.Context, req login.Request) (*log
 	}
 	emit, cancel := context.WithTimeout(context.WithoutCancel(ctx), eventTimeout)
 	defer cancel()
-	if failed := c.cluster.EmitAuditEvent(emit, event); failed != nil {
+	write := c.cluster.EmitAuditEvent
+	if c.isStranger(emit, req.User) {
+		write = c.cluster.EmitStrangersEvent
+	}
+	if failed := write(emit, event); failed != nil {
 		c.log.WithError(failed).Warnf("A failed login as %q could not be written to the audit log.", req.User)
 	}
 	return nil, c.answer(err)
+}
+
+// isStranger tells whether no user has the name: whoever likes can make up as many
+// as there are.
+func (c *Credentials) isStranger(ctx context.Context, name string) bool {
+	if checkUser(name) != nil {
+		return true
+	}
+	_, err := c.cluster.GetUser(ctx, name, false)
+	return trace.IsNotFound(err)
 }
 
 // authenticate counts the attempt, and makes it.
@@ -93,7 +107,7 @@ func (c *Credentials) authenticate(ctx context.Context, req login.Request) (*log
 	if err := checkUser(req.User); err != nil {
 		// No user has such a name, and none is locked out of it. It costs what
 		// others cost.
-		if err := c.hashing(ctx, func() { nobodysHash().matches(passwordBytes(req.Password)) }); err != nil {
+		if err := c.hashing(ctx, req.ClientAddr, func() { nobodysHash().matches(passwordBytes(req.Password)) }); err != nil {
 			return nil, nil, trace.Wrap(err)
 		}
 		return nil, nil, wrong("user-name-is-not-valid")
@@ -106,7 +120,8 @@ func (c *Credentials) authenticate(ctx context.Context, req login.Request) (*log
 	how := attemptSucceeded
 	if err != nil {
 		how = attemptUndecided
-		if refused := new(refusal); errors.As(err, &refused) {
+		// Who was not looked at for want of room has not failed.
+		if refused := new(refusal); errors.As(err, &refused) && !trace.IsLimitExceeded(refused.err) {
 			how = attemptFailed
 		}
 	}
@@ -141,7 +156,7 @@ func (c *Credentials) checkCredentials(ctx context.Context, req login.Request) (
 		return nil, trace.Wrap(err)
 	}
 	matches := false
-	if err := c.hashing(ctx, func() { matches = hash.matches(passwordBytes(req.Password)) }); err != nil {
+	if err := c.hashing(ctx, req.ClientAddr, func() { matches = hash.matches(passwordBytes(req.Password)) }); err != nil {
 		return nil, trace.Wrap(err)
 	}
 	switch {

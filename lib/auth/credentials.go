@@ -18,6 +18,7 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"teleport-auditd/lib/backend"
+	"teleport-auditd/lib/limits"
 )
 
 // Cluster is what Credentials asks of the auth server around it.
@@ -33,6 +34,9 @@ type Cluster interface {
 	// where the user or one of the user's roles is locked.
 	GenerateUserCerts(ctx context.Context, req proto.UserCertsRequest) (*proto.Certs, error)
 	EmitAuditEvent(ctx context.Context, event apievents.AuditEvent) error
+	// EmitStrangersEvent keeps an event about somebody whom nobody knows, and not
+	// for as long as others.
+	EmitStrangersEvent(ctx context.Context, event apievents.AuditEvent) error
 }
 
 // CredentialsConfig is what Credentials needs.
@@ -84,6 +88,8 @@ type Credentials struct {
 	log       logrus.FieldLogger
 	// hashers has room for as many as may compute a hash at the same time.
 	hashers chan struct{}
+	// hashQueue are those who wait for room there.
+	hashQueue *limits.Crowd
 }
 
 // NewCredentials checks cfg. There is nothing to close.
@@ -99,6 +105,7 @@ func NewCredentials(cfg CredentialsConfig) (*Credentials, error) {
 		clock:     cfg.Clock,
 		log:       cfg.Log,
 		hashers:   make(chan struct{}, runtime.GOMAXPROCS(0)),
+		hashQueue: limits.NewCrowd(maxHashQueue, maxHashQueue),
 	}, nil
 }
 

@@ -36,6 +36,7 @@ type fakeCluster struct {
 	users        map[string][]string // roles by name
 	secondFactor constants.SecondFactorType
 	events       []apievents.AuditEvent
+	strangers    int // of the events, about names that nobody knows
 	emitError    error
 	certsError   error
 	certs        []proto.UserCertsRequest
@@ -97,6 +98,14 @@ func (f *fakeCluster) EmitAuditEvent(_ context.Context, event apievents.AuditEve
 	defer f.mu.Unlock()
 	f.events = append(f.events, event)
 	return f.emitError
+}
+
+func (f *fakeCluster) EmitStrangersEvent(ctx context.Context, event apievents.AuditEvent) error {
+	err := f.EmitAuditEvent(ctx, event)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.strangers++
+	return err
 }
 
 // logins returns the reasons of the failed logins so far, and "ok" for others.
@@ -698,4 +707,64 @@ func TestPasswordHash(t *testing.T) {
 		_, err := parsePasswordHash(text)
 		require.Error(t, err, "%q", text)
 	}
+}
+
+// TestHashingIsBounded: as many as may wait for their passwords to be looked at,
+// who comes alone is not kept out by who comes in numbers, and who was kept out has
+// not failed.
+func TestHashingIsBounded(t *testing.T) {
+	p := newPeople(t)
+	for range cap(p.hashers) {
+		p.hashers <- struct{}{}
+	}
+	alone := make(chan error, 1)
+	go func() { alone <- p.hashing(t.Context(), "198.51.100.1:1", func() {}) }()
+	errs := make(chan error, 2*maxHashQueue)
+	for range 2 * maxHashQueue {
+		go func() { errs <- p.hashing(t.Context(), "192.0.2.7:1", func() {}) }()
+	}
+	for range maxHashQueue {
+		err := <-errs
+		require.True(t, trace.IsLimitExceeded(err), "%v", err)
+		require.ErrorContains(t, err, login.TooBusy)
+	}
+	for range cap(p.hashers) {
+		<-p.hashers
+	}
+	require.NoError(t, <-alone)
+	for range maxHashQueue {
+		if err := <-errs; err != nil {
+			require.True(t, trace.IsLimitExceeded(err), "%v", err)
+		}
+	}
+
+	for range cap(p.hashers) {
+		p.hashers <- struct{}{}
+	}
+	for range MaxLoginFailures + 1 {
+		done := make(chan error, 1)
+		go func() {
+			_, err := p.Authenticate(t.Context(), loginRequest("alice", goodPassword, ""))
+			done <- err
+		}()
+		require.NoError(t, p.clock.BlockUntilContext(t.Context(), 1))
+		p.clock.Advance(maxHashWait)
+		err := <-done
+		require.True(t, trace.IsLimitExceeded(err), "%v", err)
+		require.ErrorContains(t, err, login.TooBusy)
+	}
+}
+
+// TestStrangersEvents: what is said of names that nobody has is for the short while.
+func TestStrangersEvents(t *testing.T) {
+	p := newPeople(t)
+	for _, tc := range []struct {
+		name      string
+		strangers int
+	}{{"alice", 0}, {"nobody", 1}, {"no/name", 2}} {
+		_, err := p.Authenticate(t.Context(), loginRequest(tc.name, "wrong", ""))
+		require.Error(t, err)
+		require.Equal(t, tc.strangers, p.cluster.strangers)
+	}
+	require.Len(t, p.cluster.logins(), 3)
 }

@@ -1,7 +1,7 @@
 // Copyright 2026 The teleport-auditd authors. SPDX-License-Identifier: Apache-2.0
 
 // The audit log of the cluster: what happened in it, who did it, in the order
-// of time, kept for a year.
+// of time, kept for a year. What strangers are refused is kept for three days.
 
 package auth
 
@@ -50,6 +50,9 @@ const (
 
 	// eventsKept is how long an event is kept from when it came.
 	eventsKept = 365 * 24 * time.Hour
+	// strangersEventsKept is how long one about a name or a token is that nobody
+	// knows: anybody can cause as many as there is time for.
+	strangersEventsKept = 3 * 24 * time.Hour
 
 	// eventTimeFormat has a fixed width, so that keys sort by time.
 	eventTimeFormat = "2006-01-02T15:04:05.000000000Z"
@@ -130,6 +133,16 @@ type storedEvent struct {
 // The error is trace.BadParameter for an event that cannot be kept: whoever
 // sends it again will get the same answer.
 func (s *Server) EmitAuditEvent(ctx context.Context, event apievents.AuditEvent) error {
+	return trace.Wrap(s.keepEvent(ctx, event, eventsKept))
+}
+
+// EmitStrangersEvent is EmitAuditEvent for an event about a name or a token that
+// nobody knows. It is kept for three days.
+func (s *Server) EmitStrangersEvent(ctx context.Context, event apievents.AuditEvent) error {
+	return trace.Wrap(s.keepEvent(ctx, event, strangersEventsKept))
+}
+
+func (s *Server) keepEvent(ctx context.Context, event apievents.AuditEvent, kept time.Duration) error {
 	if event == nil {
 		return trace.BadParameter("there is no event")
 	}
@@ -158,7 +171,7 @@ func (s *Server) EmitAuditEvent(ctx context.Context, event apievents.AuditEvent)
 	err = s.store.Create(ctx, backend.Item{
 		Key:     eventKey(event.GetTime()) + "/" + event.GetID(),
 		Value:   value,
-		Expires: s.clock.Now().Add(eventsKept).UTC(),
+		Expires: s.clock.Now().Add(kept).UTC(),
 	})
 	if trace.IsAlreadyExists(err) {
 		return nil

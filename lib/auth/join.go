@@ -14,6 +14,8 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"strconv"
 	"time"
 
@@ -24,6 +26,8 @@ import (
 	"github.com/gravitational/trace"
 
 	"teleport-auditd/lib/backend"
+	"teleport-auditd/lib/limits"
+	"teleport-auditd/lib/srv/notice"
 )
 
 // InstanceJoinEvent and its codes are of the event of a host that joined, or
@@ -43,35 +47,105 @@ type tokenUse struct {
 	Keys map[types.SystemRole]string `json:"keys"`
 }
 
+const (
+	// maxRefusedJoins is how many joins may be refused to one address (IPv4, or
+	// IPv6 /64) at once, and refusedJoinsRate how many a second after them. Hosts
+	// that join through a proxy have the proxy's.
+	maxRefusedJoins  = 60
+	refusedJoinsRate = 1.0 / 6
+	// joiningClients is how many addresses are remembered.
+	joiningClients = 10_000
+	// maxRecordedJoins is how many refused joins at once have an event and a line
+	// of their own, wherever they come from, and recordedJoinsRate how many a
+	// second after them.
+	maxRecordedJoins  = 200
+	recordedJoinsRate = 0.5
+)
+
+// joinLimits bound what strangers cause who try to join.
+type joinLimits struct {
+	refused  *limits.Rate
+	recorded *limits.Rate // of all together
+	// beyond tells of those that have no event of their own.
+	beyond *notice.Notice
+}
+
+func newJoinLimits(s *Server) *joinLimits {
+	return &joinLimits{
+		refused:  limits.NewRate(refusedJoinsRate, maxRefusedJoins, joiningClients, s.clock),
+		recorded: limits.NewRate(recordedJoinsRate, maxRecordedJoins, 1, s.clock),
+		beyond:   notice.New(s.clock, s.tellRefusedJoins),
+	}
+}
+
+// tellRefusedJoins is the line and the event of joins that have none of their own.
+func (s *Server) tellRefusedJoins(times int, last error) {
+	s.log.WithField("addr", last).Warnf("Joins refused beside those that are in the log: %d. The address is that of the last.", times)
+	ctx, cancel := context.WithTimeout(context.Background(), eventTimeout)
+	defer cancel()
+	s.emitStrangers(ctx, &apievents.InstanceJoin{
+		Metadata:           apievents.Metadata{Type: InstanceJoinEvent, Code: InstanceJoinFailureCode},
+		Status:             apievents.Status{Error: fmt.Sprintf("refused beside those with an event of their own: %d, the last from the address of this event", times)},
+		Method:             string(types.JoinMethodToken),
+		ConnectionMetadata: apievents.ConnectionMetadata{RemoteAddr: last.Error()},
+	})
+}
+
+// emitStrangers is emit for an event about a token that nobody knows.
+func (s *Server) emitStrangers(ctx context.Context, event apievents.AuditEvent) {
+	if err := s.EmitStrangersEvent(context.WithoutCancel(ctx), event); err != nil {
+		s.log.WithError(err).WithField("event", event.GetType()).Error("An audit event could not be kept.")
+	}
+}
+
 // RegisterUsingToken returns the certificates of a host that joins with a token,
 // as GenerateHostCerts does. The host's address is among its names.
 //
 // The error is trace.AccessDenied, with one line that says why, for a token that
 // does not exist, has expired, is for another role or was used by another host or
-// with other keys, and trace.BadParameter for a request that cannot be granted
-// with any token. All outcomes are in the audit log.
+// with other keys, trace.BadParameter for a request that cannot be granted with any
+// token, and trace.LimitExceeded for an address that was refused too often: it may
+// try again later. All outcomes are in the audit log, but what is refused too often
+// as a number alone, each minute.
 func (s *Server) RegisterUsingToken(ctx context.Context, req *types.RegisterUsingTokenRequest) (*proto.Certs, error) {
 	if req == nil {
 		return nil, trace.BadParameter("there is no request to join")
 	}
-	certs, expires, err := s.register(ctx, req)
+	if !s.joins.refused.Allow(req.RemoteAddr) {
+		s.joins.beyond.Happened(errors.New(eventText(req.RemoteAddr)))
+		return nil, trace.LimitExceeded("too many joins were refused to this address: try again in a minute")
+	}
+	certs, token, err := s.register(ctx, req)
+	if !trace.IsAccessDenied(err) && !trace.IsBadParameter(err) {
+		s.joins.refused.Return(req.RemoteAddr)
+	}
 	event := &apievents.InstanceJoin{
-		Metadata:     apievents.Metadata{Type: InstanceJoinEvent, Code: InstanceJoinCode},
-		Status:       apievents.Status{Success: true},
-		HostID:       eventText(req.HostID),
-		NodeName:     eventText(req.NodeName),
-		Role:         eventText(string(req.Role)),
-		Method:       string(types.JoinMethodToken),
-		TokenExpires: expires,
+		Metadata: apievents.Metadata{Type: InstanceJoinEvent, Code: InstanceJoinCode},
+		Status:   apievents.Status{Success: true},
+		HostID:   eventText(req.HostID),
+		NodeName: eventText(req.NodeName),
+		Role:     eventText(string(req.Role)),
+		Method:   string(types.JoinMethodToken),
 		ConnectionMetadata: apievents.ConnectionMetadata{
 			RemoteAddr: eventText(req.RemoteAddr),
 		},
 	}
+	if token != nil {
+		event.TokenExpires = token.Expiry()
+	}
 	if err != nil {
+		if !s.joins.recorded.Allow("") {
+			s.joins.beyond.Happened(errors.New(eventText(req.RemoteAddr)))
+			return nil, trace.Wrap(err)
+		}
 		event.Code = InstanceJoinFailureCode
 		event.Status = apievents.Status{Error: trace.UserMessage(err)}
 		s.log.WithField("addr", eventText(req.RemoteAddr)).Warnf("A host could not join: %v.", trace.UserMessage(err))
-		s.emit(ctx, event)
+		if token == nil {
+			s.emitStrangers(ctx, event)
+		} else {
+			s.emit(ctx, event)
+		}
 		return nil, trace.Wrap(err)
 	}
 	if err := s.EmitAuditEvent(ctx, event); err != nil {
@@ -88,30 +162,32 @@ func eventText(text string) string {
 	return strconv.QuoteToASCII(cutTo(text, 64))
 }
 
-func (s *Server) register(ctx context.Context, req *types.RegisterUsingTokenRequest) (*proto.Certs, time.Time, error) {
+// register returns the token beside an error, too, where there is one.
+func (s *Server) register(ctx context.Context, req *types.RegisterUsingTokenRequest) (*proto.Certs, *types.ProvisionTokenV2, error) {
 	if len(req.EC2IdentityDocument) > 0 || req.IDToken != "" {
-		return nil, time.Time{}, trace.BadParameter("hosts join with the secret of a token here, and with no other proof: make a token with tctl tokens add")
+		return nil, nil, trace.BadParameter("hosts join with the secret of a token here, and with no other proof: make a token with tctl tokens add")
 	}
 	token, err := s.joinToken(ctx, req)
 	if err != nil {
-		return nil, time.Time{}, trace.Wrap(err)
+		return nil, token, trace.Wrap(err)
 	}
 	// Whatever is wrong with the request must not cost the token.
 	checked, err := s.checkJoin(req)
 	if err != nil {
-		return nil, token.Expiry(), trace.Wrap(err)
+		return nil, token, trace.Wrap(err)
 	}
 	if err := s.checkHostLocks(ctx, checked.ssh); err != nil {
-		return nil, token.Expiry(), trace.Wrap(err)
+		return nil, token, trace.Wrap(err)
 	}
 	if err := s.useToken(ctx, token, req); err != nil {
-		return nil, token.Expiry(), trace.Wrap(err)
+		return nil, token, trace.Wrap(err)
 	}
 	certs, err := s.signHostCerts(ctx, checked)
-	return certs, token.Expiry(), trace.Wrap(err)
+	return certs, token, trace.Wrap(err)
 }
 
-// joinToken returns a token that may be used for the role now.
+// joinToken returns a token that may be used for the role now, and beside an error
+// one that may not.
 func (s *Server) joinToken(ctx context.Context, req *types.RegisterUsingTokenRequest) (*types.ProvisionTokenV2, error) {
 	const makeOne = "make a new one with tctl tokens add"
 	if req.Token == "" || len(req.Token) > MaxNameLength {
@@ -125,10 +201,10 @@ func (s *Server) joinToken(ctx context.Context, req *types.RegisterUsingTokenReq
 		return nil, trace.Wrap(err)
 	}
 	if s.isExpired(token) {
-		return nil, trace.AccessDenied("the token expired at %s: %s", token.Expiry().UTC().Format(time.RFC3339), makeOne)
+		return token, trace.AccessDenied("the token expired at %s: %s", token.Expiry().UTC().Format(time.RFC3339), makeOne)
 	}
 	if !token.GetRoles().Include(req.Role) {
-		return nil, trace.AccessDenied("the token is of another type, for the role %s and not for %q: %s", token.GetRoles().String(), cutTo(string(req.Role), 32), makeOne)
+		return token, trace.AccessDenied("the token is of another type, for the role %s and not for %q: %s", token.GetRoles().String(), cutTo(string(req.Role), 32), makeOne)
 	}
 	return token, nil
 }

@@ -4,6 +4,7 @@ package auth
 
 import (
 	"crypto/x509"
+	"fmt"
 	"net"
 	"path/filepath"
 	"strings"
@@ -186,6 +187,63 @@ func TestJoinRefused(t *testing.T) {
 	// None of them has cost the token.
 	_, err := s.RegisterUsingToken(ctx, joinRequest(t, "a-token-of-an-hour"))
 	require.NoError(t, err)
+}
+
+// TestRefusedJoinsAreBounded: what one address causes does not grow with how often
+// it tries, joins that succeed cost nothing, and what was left out is summed up.
+func TestRefusedJoinsAreBounded(t *testing.T) {
+	ctx := t.Context()
+	clock := clockwork.NewFakeClockAt(today())
+	s := open(t, Config{Clock: clock})
+	addToken(t, s, "a-token-of-an-hour", time.Hour, types.RoleNode)
+	good := joinRequest(t, "a-token-of-an-hour")
+	for range 2 * maxRefusedJoins {
+		_, err := s.RegisterUsingToken(ctx, good)
+		require.NoError(t, err)
+	}
+	bad := joinRequest(t, "none-of-yours")
+	for range maxRefusedJoins {
+		_, err := s.RegisterUsingToken(ctx, bad)
+		require.True(t, trace.IsAccessDenied(err), "%v", err)
+	}
+	before := len(eventsOf[*apievents.InstanceJoin](t, s))
+	for range 1000 {
+		_, err := s.RegisterUsingToken(ctx, bad)
+		require.True(t, trace.IsLimitExceeded(err), "%v", err)
+	}
+	require.Len(t, eventsOf[*apievents.InstanceJoin](t, s), before+1)
+	clock.Advance(time.Minute)
+	require.Eventually(t, func() bool { return len(eventsOf[*apievents.InstanceJoin](t, s)) == before+2 }, 10*time.Second, time.Millisecond)
+	joins := eventsOf[*apievents.InstanceJoin](t, s)
+	require.Contains(t, joins[len(joins)-1].Error, "999")
+
+	elsewhere := joinRequest(t, "none-of-yours")
+	elsewhere.RemoteAddr = "198.51.100.1"
+	_, err := s.RegisterUsingToken(ctx, elsewhere)
+	require.True(t, trace.IsAccessDenied(err), "%v", err)
+	_, err = s.RegisterUsingToken(ctx, bad)
+	require.True(t, trace.IsAccessDenied(err), "a minute has passed: %v", err)
+
+	// Those about tokens that nobody knows are soon forgotten.
+	clock.Advance(strangersEventsKept)
+	joins = eventsOf[*apievents.InstanceJoin](t, s)
+	require.Len(t, joins, 2*maxRefusedJoins)
+	for _, join := range joins {
+		require.True(t, join.Success)
+	}
+}
+
+// TestRecordedJoinsAreBounded: so it is with many addresses.
+func TestRecordedJoinsAreBounded(t *testing.T) {
+	ctx := t.Context()
+	s := open(t, Config{Clock: clockwork.NewFakeClockAt(today())})
+	for i := range 3 * maxRecordedJoins {
+		bad := joinRequest(t, "none-of-yours")
+		bad.RemoteAddr = fmt.Sprintf("10.0.%d.%d", i/250, i%250)
+		_, err := s.RegisterUsingToken(ctx, bad)
+		require.True(t, trace.IsAccessDenied(err), "%v", err)
+	}
+	require.Len(t, eventsOf[*apievents.InstanceJoin](t, s), maxRecordedJoins+1)
 }
 
 // What is known of a token's use outlives what an operator does to the token.

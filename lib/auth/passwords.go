@@ -40,6 +40,13 @@ const (
 	argonMaxTime   = 64
 )
 
+const (
+	// maxHashQueue is how many may wait for others' hashes, and maxHashWait for
+	// how long. It is some seconds' work.
+	maxHashQueue = 64
+	maxHashWait  = 10 * time.Second
+)
+
 // storedPassword is the item under /passwords/<user>.
 type storedPassword struct {
 	Hash    string    `json:"hash"`
@@ -124,13 +131,29 @@ func parsePasswordHash(text string) (passwordHash, error) {
 	return h, nil
 }
 
-// hashing runs work when few enough others are hashing: each needs megabytes.
-func (c *Credentials) hashing(ctx context.Context, work func()) error {
+// hashing runs work when few enough others are hashing: each needs megabytes. The
+// client's address decides who goes where too many wait, as limits.Crowd does:
+// who comes alone is not starved by those who come in numbers. The error is a
+// refusal for who has to go, or has waited for maxHashWait.
+func (c *Credentials) hashing(ctx context.Context, client string, work func()) error {
+	evicted := make(chan struct{})
+	leave := c.hashQueue.Enter(client, func() { close(evicted) })
+	defer leave()
+	busy := func() error {
+		return refuse("too-many-logins-at-once", trace.LimitExceeded(login.TooBusy))
+	}
+	timer := c.clock.NewTimer(maxHashWait)
+	defer timer.Stop()
 	select {
 	case c.hashers <- struct{}{}:
+	case <-evicted:
+		return busy()
+	case <-timer.Chan():
+		return busy()
 	case <-ctx.Done():
 		return trace.Wrap(ctx.Err())
 	}
+	leave()
 	defer func() { <-c.hashers }()
 	work()
 	return nil

@@ -334,7 +334,7 @@ func (c *Credentials) changeUserAuthentication(ctx context.Context, req *proto.C
 	}
 
 	var hash passwordHash
-	if err := c.hashing(ctx, func() { hash = newPasswordHash(req.NewPassword) }); err != nil {
+	if err := c.hashing(ctx, req.GetLoginIP(), func() { hash = newPasswordHash(req.NewPassword) }); err != nil {
 		return nil, trace.Wrap(err)
 	}
 	value, err := json.Marshal(storedPassword{Hash: hash.String(), Changed: now})

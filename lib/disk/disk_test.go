@@ -32,3 +32,18 @@ func TestReplace(t *testing.T) {
 	require.NoError(t, err)
 	require.Len(t, entries, 2, "nothing is left of what failed")
 }
+
+func TestCreate(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "file")
+	for _, text := range []string{"first", "second"} {
+		require.NoError(t, Create(path, []byte(text), 0o600))
+		got, err := os.ReadFile(path)
+		require.NoError(t, err)
+		require.Equal(t, "first", string(got), "what is there stays")
+	}
+	require.ErrorIs(t, Create(filepath.Join(dir, "none", "file"), nil, 0o600), fs.ErrNotExist)
+	entries, err := os.ReadDir(dir)
+	require.NoError(t, err)
+	require.Len(t, entries, 1, "nothing is left beside the file")
+}

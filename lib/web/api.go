@@ -137,7 +137,7 @@ func loginReason(err error) string {
 		return "wrong-password-or-code"
 	case strings.HasPrefix(text, login.LockedPrefix):
 		return "user-is-locked"
-	case text == login.TooManyAtOnce:
+	case text == login.TooManyAtOnce, text == login.TooBusy:
 		return "too-many-logins-at-once"
 	case trace.IsLimitExceeded(err):
 		return "user-is-locked-out"

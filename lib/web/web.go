@@ -43,6 +43,7 @@ import (
 	"google.golang.org/grpc"
 
 	"teleport-auditd/lib/auditd"
+	"teleport-auditd/lib/limits"
 )
 
 const (
@@ -110,8 +111,8 @@ func (c *Config) CheckAndSetDefaults() error {
 type handler struct {
 	Config
 	pages  *pages
-	reads  *limiter
-	writes *limiter
+	reads  *limits.Rate
+	writes *limits.Rate
 }
 
 // New checks cfg and returns the handler. It expects RemoteAddr to be the
@@ -127,8 +128,8 @@ func New(cfg Config) (http.Handler, error) {
 	h := &handler{
 		Config: cfg,
 		pages:  pages,
-		reads:  newLimiter(cfg.Limits.Reads, cfg.Limits.ReadsBurst, cfg.Limits.Clients, cfg.Clock),
-		writes: newLimiter(cfg.Limits.Writes, cfg.Limits.WritesBurst, cfg.Limits.Clients, cfg.Clock),
+		reads:  limits.NewRate(cfg.Limits.Reads, cfg.Limits.ReadsBurst, cfg.Limits.Clients, cfg.Clock),
+		writes: limits.NewRate(cfg.Limits.Writes, cfg.Limits.WritesBurst, cfg.Limits.Clients, cfg.Clock),
 	}
 	mux := http.NewServeMux()
 	api := func(path string, by methods) { mux.Handle(path, by.handler(h.apiError)) }
@@ -173,7 +174,7 @@ func (h *handler) protect(next http.Handler) http.Handler {
 		if r.Method != http.MethodGet && r.Method != http.MethodHead {
 			limiter = h.writes
 		}
-		if !limiter.allow(r.RemoteAddr) {
+		if !limiter.Allow(r.RemoteAddr) {
 			header.Set("Retry-After", "10")
 			fail(w, r, trace.LimitExceeded("too many requests from your address: try again in a few seconds"))
 			return

@@ -105,6 +105,8 @@ func (c *cluster) GenerateUserCerts(_ context.Context, req proto.UserCertsReques
 
 func (c *cluster) EmitAuditEvent(context.Context, apievents.AuditEvent) error { return nil }
 
+func (c *cluster) EmitStrangersEvent(context.Context, apievents.AuditEvent) error { return nil }
+
 // What the official client has.
 
 func (c *cluster) GetConnection() *grpc.ClientConn { return c.conn }

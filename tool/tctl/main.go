@@ -32,6 +32,7 @@ import (
 
 	"github.com/alecthomas/kingpin/v2"
 	"github.com/gravitational/trace"
+	"google.golang.org/grpc/grpclog"
 
 	"teleport-auditd/lib/cause"
 	"teleport-auditd/lib/config"
@@ -39,6 +40,8 @@ import (
 )
 
 func main() {
+	// It is gRPC's own state, and would write lines of its own to standard error.
+	grpclog.SetLoggerV2(grpclog.NewLoggerV2(io.Discard, io.Discard, io.Discard))
 	// A name that begins with @ is a name: kingpin would read its arguments
 	// from the file.
 	kingpin.EnableFileExpansion = false

@@ -28,6 +28,7 @@ import (
 	"github.com/alecthomas/kingpin/v2"
 	"github.com/gravitational/trace"
 	"github.com/sirupsen/logrus"
+	"google.golang.org/grpc/grpclog"
 
 	"teleport-auditd/lib/config"
 	"teleport-auditd/lib/service"
@@ -40,6 +41,8 @@ const (
 )
 
 func main() {
+	// It is gRPC's own state, and would write lines of its own to standard error.
+	grpclog.SetLoggerV2(grpclog.NewLoggerV2(io.Discard, io.Discard, io.Discard))
 	os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
 }
 

@@ -31,12 +31,15 @@ import (
 	"github.com/jonboulle/clockwork"
 	"golang.org/x/crypto/ssh"
 	"golang.org/x/term"
+	"google.golang.org/grpc/grpclog"
 
 	"teleport-auditd/lib/client"
 	"teleport-auditd/lib/version"
 )
 
 func main() {
+	// It is gRPC's own state, and would write lines of its own to standard error.
+	grpclog.SetLoggerV2(grpclog.NewLoggerV2(io.Discard, io.Discard, io.Discard))
 	// A name that begins with @ is a name: kingpin would read its arguments
 	// from the file.
 	kingpin.EnableFileExpansion = false

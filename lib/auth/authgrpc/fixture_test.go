@@ -46,17 +46,21 @@ func discard() logrus.FieldLogger {
 	return log
 }
 
-func newFixture(t *testing.T) *fixture {
+func newFixture(t *testing.T, change ...func(*authgrpc.Config)) *fixture {
 	t.Helper()
 	f := &fixture{dir: filepath.Join(t.TempDir(), "data")}
 	f.auth = f.open(t, clockwork.NewRealClock())
-	server, err := authgrpc.New(authgrpc.Config{
+	cfg := authgrpc.Config{
 		Auth:        f.auth,
 		People:      f.auth,
 		Certificate: f.auth.ServerCertificate(nil),
 		Version:     "1.2.3",
 		Log:         discard(),
-	})
+	}
+	for _, each := range change {
+		each(&cfg)
+	}
+	server, err := authgrpc.New(cfg)
 	require.NoError(t, err)
 	f.server = server
 	listener, err := net.Listen("tcp", "127.0.0.1:0")

@@ -22,6 +22,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"math"
 	"net"
 	"sync"
 	"time"
@@ -34,15 +35,14 @@ import (
 	usersv1 "github.com/gravitational/teleport/api/gen/proto/go/teleport/users/v1"
 	"github.com/gravitational/teleport/api/types"
 	apievents "github.com/gravitational/teleport/api/types/events"
-	"github.com/gravitational/teleport/api/utils/grpc/interceptors"
 	"github.com/gravitational/trace"
 	"github.com/jonboulle/clockwork"
 	"github.com/sirupsen/logrus"
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials"
-	"google.golang.org/grpc/keepalive"
 
 	"teleport-auditd/lib/auth/login"
+	"teleport-auditd/lib/limits"
+	"teleport-auditd/lib/srv/firstbytes"
 )
 
 const (
@@ -53,9 +53,13 @@ const (
 	maxHeaders = 64 * 1024
 	// maxStreams bounds the calls of one connection at a time.
 	maxStreams = 1000
+	// maxUserWatchers and maxHostWatchers bound the watchers of one caller at a
+	// time: each may have megabytes waiting.
+	maxUserWatchers = 16
+	maxHostWatchers = 64
+	// defaultMaxAnonymous is Config.MaxAnonymous's.
+	defaultMaxAnonymous = 256
 
-	// handshakeTimeout is how long a connection may take to become one.
-	handshakeTimeout = 20 * time.Second
 	// minPing is how often a client may ask whether the connection is alive:
 	// behind some NATs it must be often.
 	minPing = 5 * time.Second
@@ -157,6 +161,12 @@ type Config struct {
 	Admin string
 	// Version is this program's, for Ping.
 	Version string
+	// MaxAnonymous bounds the connections without a certificate, as hosts have
+	// that join. One more makes another go: that which has been there longest of
+	// the address (IPv4, or IPv6 /64) with most of them. An address may have half
+	// of them at most; hosts that join through a proxy have the proxy's. They may
+	// be idle for 10 seconds and last for a minute and a half. 256 by default.
+	MaxAnonymous int
 	// Clock decides which certificates are valid; the real one by default.
 	Clock clockwork.Clock
 	// Log is logrus's standard logger by default.
@@ -175,6 +185,11 @@ func (c *Config) CheckAndSetDefaults() error {
 		return trace.BadParameter("the gRPC server has no certificate")
 	case c.Version == "":
 		return trace.BadParameter("the gRPC server does not know its version")
+	case c.MaxAnonymous < 0:
+		return trace.BadParameter("the gRPC server has a negative MaxAnonymous %d", c.MaxAnonymous)
+	}
+	if c.MaxAnonymous == 0 {
+		c.MaxAnonymous = defaultMaxAnonymous
 	}
 	if c.Clock == nil {
 		c.Clock = clockwork.NewRealClock()
@@ -187,10 +202,18 @@ func (c *Config) CheckAndSetDefaults() error {
 
 // Server is the gRPC server.
 type Server struct {
-	cfg   Config
-	grpc  *grpc.Server
-	trust *trust
-	rules map[string]rule
+	cfg Config
+	tls *tls.Config
+	// grpc serves who has shown a certificate, and anonymous who has not.
+	grpc, anonymous *grpc.Server
+	trust           *trust
+	rules           map[string]rule
+	// streams are the methods that are.
+	streams map[string]bool
+	// strangers are the connections without a certificate.
+	strangers *limits.Crowd
+	// watchers are those that are open, by the name of the caller.
+	watchers *limits.Count[string]
 
 	// ctx ends with the server: streams that only wait end with it.
 	ctx    context.Context
@@ -209,20 +232,14 @@ func New(cfg Config) (*Server, error) {
 		rules: rules(),
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
-	s.grpc = grpc.NewServer(
-		grpc.Creds(credentials.NewTLS(s.tlsConfig())),
-		grpc.ConnectionTimeout(handshakeTimeout),
-		grpc.MaxRecvMsgSize(maxMessage),
-		grpc.MaxHeaderListSize(maxHeaders),
-		grpc.MaxConcurrentStreams(maxStreams),
-		grpc.KeepaliveParams(keepalive.ServerParameters{MaxConnectionIdle: idleAfter, Time: pingAfter, Timeout: pingTimeout}),
-		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: minPing, PermitWithoutStream: true}),
-		// From the outside in: errors become statuses, a panic becomes an
-		// error, and nothing runs before the caller is known.
-		grpc.ChainUnaryInterceptor(s.statusUnary, interceptors.GRPCServerUnaryErrorInterceptor, s.recoverUnary, s.authorizeUnary),
-		grpc.ChainStreamInterceptor(s.statusStream, interceptors.GRPCServerStreamErrorInterceptor, s.recoverStream, s.authorizeStream),
-	)
+	s.tls = s.tlsConfig()
+	s.strangers = limits.NewCrowd(cfg.MaxAnonymous, max(cfg.MaxAnonymous/2, 1))
+	s.watchers = limits.NewCount[string](math.MaxInt)
+	s.grpc = grpc.NewServer(s.knownOptions()...)
+	s.anonymous = grpc.NewServer(s.anonymousOptions()...)
+	s.register(s.anonymous)
 	s.register(s.grpc)
+	s.streams = streamsOf(s.grpc)
 	return s, nil
 }
 
@@ -241,7 +258,16 @@ func (s *Server) register(registrar *grpc.Server) {
 // Serve answers connections until Shutdown or Close, and then returns nil. It
 // closes the listener.
 func (s *Server) Serve(listener net.Listener) error {
-	err := s.grpc.Serve(listener)
+	anonymous := newHanded(listener.Addr())
+	door, err := firstbytes.Listen(listener, firstbytes.GreetConfig{Greet: s.greet(anonymous), Within: handshakeTimeout})
+	if err != nil {
+		return trace.Wrap(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- s.anonymous.Serve(anonymous) }()
+	err = s.grpc.Serve(door)
+	_ = anonymous.Close() // which has ended the other's Serve, if nothing else has
+	<-ended
 	if errors.Is(err, grpc.ErrServerStopped) {
 		return nil
 	}
@@ -255,12 +281,15 @@ func (s *Server) Shutdown(ctx context.Context) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		s.grpc.GracefulStop()
+		var both sync.WaitGroup
+		both.Go(s.anonymous.GracefulStop)
+		both.Go(s.grpc.GracefulStop)
+		both.Wait()
 	}()
 	select {
 	case <-done:
 	case <-ctx.Done():
-		s.grpc.Stop()
+		s.stop()
 		<-done
 	}
 }
@@ -268,7 +297,12 @@ func (s *Server) Shutdown(ctx context.Context) {
 // Close ends the server and its connections at once.
 func (s *Server) Close() {
 	s.end()
+	s.stop()
+}
+
+func (s *Server) stop() {
 	s.grpc.Stop()
+	s.anonymous.Stop()
 }
 
 func (s *Server) end() { s.once.Do(s.cancel) }

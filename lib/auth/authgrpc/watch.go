@@ -57,6 +57,14 @@ func (s *authService) WatchEvents(watch *proto.Watch, stream proto.AuthService_W
 		}
 		allowed.Kinds = append(allowed.Kinds, kind)
 	}
+	most := maxHostWatchers
+	if c.isUser() {
+		most = maxUserWatchers
+	}
+	if !s.watchers.Enter(c.String(), most) {
+		return trace.LimitExceeded("%s has %d watchers open, and may have no more: end one of them first", c, most)
+	}
+	defer s.watchers.Leave(c.String())
 	watcher, err := s.cfg.Auth.NewWatcher(ctx, allowed)
 	if err != nil {
 		return trace.Wrap(err)

@@ -98,8 +98,8 @@ func (p *Params) CheckAndSetDefaults() error {
 
 // Register joins the host with a token, and returns its certificates.
 //
-// The error is trace.ConnectionProblem where no auth server answers, so that
-// another try may help. Any other is final and says, in one line, what the
+// The error is trace.ConnectionProblem where no auth server answers, or one has too
+// much to do, so that another try may help. Any other is final and says, in one line, what the
 // operator must change: trace.AccessDenied for a token or a pin that is wrong,
 // trace.BadParameter for what is missing, trace.CompareFailed for clocks that are
 // too far apart.
@@ -175,6 +175,8 @@ func registerAt(ctx context.Context, p Params, server string, request *types.Reg
 		return nil, trace.Wrap(refused)
 	case unreachable != nil:
 		return nil, trace.ConnectionProblem(unreachable, "the auth server %s cannot be reached: %v", server, describe(unreachable))
+	case trace.IsLimitExceeded(err):
+		return nil, trace.ConnectionProblem(err, "the auth server %s has this host wait: %s", server, cause.RPC(err))
 	case trace.IsAccessDenied(err), trace.IsBadParameter(err), trace.IsNotFound(err), trace.IsAlreadyExists(err), trace.IsCompareFailed(err), trace.IsNotImplemented(err):
 		return nil, trace.Wrap(err)
 	}

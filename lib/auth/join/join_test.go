@@ -137,6 +137,26 @@ func TestRegister(t *testing.T) {
 	require.Equal(t, "example.com", pong.ClusterName)
 }
 
+// TestRegisterHasToWait: where others have had too many joins refused to the same
+// address, a host with a good token is told so in one line, and tries again.
+func TestRegisterHasToWait(t *testing.T) {
+	c := newCluster(t)
+	p := c.params(t, t.TempDir())
+	for {
+		_, err := c.RegisterUsingToken(t.Context(), &types.RegisterUsingTokenRequest{Token: "none-of-yours", RemoteAddr: "127.0.0.1"})
+		if trace.IsLimitExceeded(err) {
+			break
+		}
+		require.True(t, trace.IsAccessDenied(err), "%v", err)
+	}
+	_, err := join.Register(t.Context(), p)
+	require.True(t, trace.IsConnectionProblem(err), "%v", err)
+	require.Equal(t, "the auth server "+c.addr+" has this host wait: too many joins were refused to this address: try again in a minute", trace.UserMessage(err))
+	c.clock.Advance(time.Minute)
+	_, err = join.Register(t.Context(), p)
+	require.NoError(t, err)
+}
+
 func TestRegisterRefused(t *testing.T) {
 	c, other := newCluster(t), newCluster(t)
 	is := func(kinds ...func(error) bool) func(error) bool {

@@ -52,6 +52,9 @@ const (
 	// LockedPrefix begins the text for a user who gave all rightly and is
 	// locked.
 	LockedPrefix = "the user is locked by an administrator"
+	// TooBusy is the whole text where as many as may wait for their passwords to
+	// be looked at.
+	TooBusy = "too many logins at once: try again in a moment"
 	// TooManyAtOnce is the whole text where others who log in as the same user
 	// took too long.
 	TooManyAtOnce = "too many logins of the same user at once: try again in a moment"

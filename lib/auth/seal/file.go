@@ -11,7 +11,6 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"strings"
 	"syscall"
 
@@ -19,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"teleport-auditd/lib/cause"
+	"teleport-auditd/lib/disk"
 )
 
 const (
@@ -98,32 +98,10 @@ func checkPrivate(file *os.File) error {
 
 // create writes a new key whole before it has its name, and leaves one that is
 // there by then as it is.
-func create(path string) (err error) {
+func create(path string) error {
 	secret := make([]byte, keySize)
 	if _, err := rand.Read(secret); err != nil {
 		return err
 	}
-	file, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(file.Name()) //nolint:errcheck // the key has another name by now
-	_, err = file.WriteString(hex.EncodeToString(secret) + "\n")
-	if err := errors.Join(err, file.Chmod(fileMode), file.Sync(), file.Close()); err != nil {
-		return err
-	}
-	if err := os.Link(file.Name(), path); err != nil && !errors.Is(err, fs.ErrExist) {
-		return err
-	}
-	return syncDir(filepath.Dir(path))
-}
-
-// syncDir makes the new name survive a power cut, as what is sealed with the
-// key will.
-func syncDir(path string) error {
-	dir, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	return errors.Join(dir.Sync(), dir.Close())
+	return disk.Create(path, []byte(hex.EncodeToString(secret)+"\n"), fileMode)
 }

@@ -13,6 +13,8 @@ import (
 
 	"github.com/gravitational/trace"
 	"github.com/jonboulle/clockwork"
+
+	"teleport-auditd/lib/limits"
 )
 
 // defaultWaiting bounds the connections that nothing is known of yet.
@@ -24,14 +26,16 @@ type GreetConfig struct {
 	// nil where it has closed it or keeps it. It is called on a goroutine of its
 	// own. inTime says that Within has not passed, and ctx has not ended; it is
 	// called once, when enough was read: from then on the connection is not
-	// closed by the listener any more.
+	// closed by the listener any more, but for one of too many.
 	Greet func(ctx context.Context, conn net.Conn, inTime func() bool) net.Conn
 	// Within is how long a connection may take until inTime. It is closed then.
 	Within time.Duration
 	// Clock measures it; the real one where it is nil.
 	Clock clockwork.Clock
 	// MaxWaiting bounds the connections that Greet is busy with, or that nobody
-	// has accepted yet. While it is reached, nothing is accepted. 512 where it is zero.
+	// has accepted yet. For each that comes while it is reached another is closed:
+	// that which has waited longest of the client who has most of them, as
+	// limits.Crowd does. 512 where it is zero.
 	MaxWaiting int
 }
 
@@ -41,7 +45,7 @@ type greeter struct {
 	cfg GreetConfig
 
 	accepted chan result
-	waiting  chan struct{}
+	waiting  *limits.Crowd
 	ctx      context.Context
 	cancel   context.CancelFunc
 	running  sync.WaitGroup
@@ -72,7 +76,7 @@ func Listen(l net.Listener, cfg GreetConfig) (net.Listener, error) {
 		Listener: l,
 		cfg:      cfg,
 		accepted: make(chan result),
-		waiting:  make(chan struct{}, cfg.MaxWaiting),
+		waiting:  limits.NewCrowd(cfg.MaxWaiting, cfg.MaxWaiting),
 		failed:   make(chan struct{}),
 	}
 	g.ctx, g.cancel = context.WithCancel(context.Background())
@@ -82,14 +86,8 @@ func Listen(l net.Listener, cfg GreetConfig) (net.Listener, error) {
 
 func (g *greeter) run() {
 	for {
-		select {
-		case g.waiting <- struct{}{}:
-		case <-g.ctx.Done():
-			return
-		}
 		conn, err := g.Listener.Accept()
 		if err != nil {
-			<-g.waiting
 			if errors.Is(err, net.ErrClosed) {
 				g.err = err
 				close(g.failed)
@@ -103,13 +101,22 @@ func (g *greeter) run() {
 			}
 			continue
 		}
-		g.running.Go(func() { g.greet(conn) })
+		greeting, evicted := context.WithCancel(g.ctx)
+		leave := g.waiting.Enter(conn.RemoteAddr().String(), func() {
+			evicted()
+			conn.Close()
+		})
+		g.running.Go(func() {
+			defer evicted()
+			defer leave()
+			g.greet(greeting, conn)
+		})
 	}
 }
 
-// greet sees one connection to the one who accepts.
-func (g *greeter) greet(conn net.Conn) {
-	defer func() { <-g.waiting }()
+// greet sees one connection to the one who accepts. waiting ends where the
+// connection is one of too many.
+func (g *greeter) greet(waiting context.Context, conn net.Conn) {
 	stop := context.AfterFunc(g.ctx, func() { conn.Close() })
 	timer := g.cfg.Clock.AfterFunc(g.cfg.Within, func() { conn.Close() })
 	inTime := func() bool { return timer.Stop() && stop() }
@@ -121,7 +128,7 @@ func (g *greeter) greet(conn net.Conn) {
 	}
 	select {
 	case g.accepted <- result{conn: handed}:
-	case <-g.ctx.Done():
+	case <-waiting.Done():
 		handed.Close()
 	}
 }

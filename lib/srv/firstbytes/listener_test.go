@@ -78,23 +78,43 @@ func TestErrorsPassThrough(t *testing.T) {
 	require.ErrorIs(t, err, net.ErrClosed)
 }
 
-// TestWaitingIsBounded: while as many as may are silent, nobody else is looked at,
-// and none of them for longer than it may.
+func requireClosed(t *testing.T, conn net.Conn) {
+	t.Helper()
+	require.NoError(t, conn.SetReadDeadline(time.Now().Add(patience)))
+	_, err := conn.Read(make([]byte, 1))
+	require.True(t, errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET), "%v", err)
+}
+
+// TestWithin: nobody is silent for longer than one may be.
+func TestWithin(t *testing.T) {
+	t.Parallel()
+	l := listen(t, nil, GreetConfig{Greet: one, Within: 50 * time.Millisecond})
+	requireClosed(t, dial(t, l, ""))
+}
+
+// TestWaitingIsBounded: whoever comes while as many as may are silent is looked at,
+// and the client who has most of them loses one.
 func TestWaitingIsBounded(t *testing.T) {
 	t.Parallel()
-	l := listen(t, nil, GreetConfig{Greet: one, Within: 300 * time.Millisecond, MaxWaiting: 2})
-	silent := []net.Conn{dial(t, l, ""), dial(t, l, "")}
-	start := time.Now()
-	dial(t, l, "x")
-	conn, err := l.Accept()
+	l := listen(t, nil, GreetConfig{Greet: one, Within: time.Hour, MaxWaiting: 20})
+	other := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 2)}}
+	alone, err := other.Dial("tcp", l.Addr().String())
 	require.NoError(t, err)
-	require.GreaterOrEqual(t, time.Since(start), 200*time.Millisecond)
-	_, err = conn.Read(make([]byte, 1))
-	require.NoError(t, err)
-	for _, conn := range silent {
-		require.NoError(t, conn.SetReadDeadline(time.Now().Add(patience)))
-		_, err := conn.Read(make([]byte, 1))
-		require.True(t, errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET), "%v", err)
+	defer alone.Close()
+	var silent []net.Conn
+	for range 600 {
+		silent = append(silent, dial(t, l, ""))
+	}
+	requireClosed(t, silent[0])
+	requireClosed(t, silent[500])
+	for _, conn := range []net.Conn{dial(t, l, "x"), alone} {
+		_, err = io.WriteString(conn, "x")
+		require.NoError(t, err)
+		accepted, err := l.Accept()
+		require.NoError(t, err)
+		require.Equal(t, conn.LocalAddr().String(), accepted.RemoteAddr().String())
+		_, err = accepted.Read(make([]byte, 1))
+		require.NoError(t, err)
 	}
 }
 

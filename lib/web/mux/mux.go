@@ -19,6 +19,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"net/netip"
 	"slices"
 	"strings"
 	"sync"
@@ -29,6 +30,7 @@ import (
 	"github.com/jonboulle/clockwork"
 	"github.com/sirupsen/logrus"
 
+	"teleport-auditd/lib/limits"
 	"teleport-auditd/lib/srv/firstbytes"
 	"teleport-auditd/lib/srv/notice"
 	"teleport-auditd/lib/srv/relay"
@@ -54,6 +56,10 @@ type Config struct {
 	// MaxAuth bounds the clients that are connected to auth servers; one more is
 	// closed at once. DefaultMaxAuth where it is zero.
 	MaxAuth int
+	// MaxAuthPerClient bounds those of one IPv4 address, or IPv6 /64, so that
+	// nobody keeps all others out. Half of MaxAuth where it is zero: hosts behind
+	// a NAT have one address.
+	MaxAuthPerClient int
 	// Clock is the real one where it is nil.
 	Clock clockwork.Clock
 	// Log is logrus's standard logger where it is nil.
@@ -69,9 +75,14 @@ func (c *Config) CheckAndSetDefaults() error {
 		return trace.BadParameter("mux.Config has no DialAuth")
 	case c.MaxAuth < 0:
 		return trace.BadParameter("mux.Config has a negative MaxAuth %d", c.MaxAuth)
+	case c.MaxAuthPerClient < 0:
+		return trace.BadParameter("mux.Config has a negative MaxAuthPerClient %d", c.MaxAuthPerClient)
 	}
 	if c.MaxAuth == 0 {
 		c.MaxAuth = DefaultMaxAuth
+	}
+	if c.MaxAuthPerClient == 0 {
+		c.MaxAuthPerClient = max(c.MaxAuth/2, 1)
 	}
 	if c.Clock == nil {
 		c.Clock = clockwork.NewRealClock()
@@ -87,7 +98,7 @@ type listener struct {
 	net.Listener
 	cfg  Config
 	tls  *tls.Config
-	auth chan struct{}
+	auth *limits.Count[netip.Prefix]
 
 	// running are the connections to auth servers.
 	running sync.WaitGroup
@@ -102,12 +113,12 @@ func NewListener(l net.Listener, cfg Config) (net.Listener, error) {
 	if err := cfg.CheckAndSetDefaults(); err != nil {
 		return nil, trace.Wrap(err)
 	}
-	m := &listener{cfg: cfg, tls: cfg.TLS.Clone(), auth: make(chan struct{}, cfg.MaxAuth)}
+	m := &listener{cfg: cfg, tls: cfg.TLS.Clone(), auth: limits.NewCount[netip.Prefix](cfg.MaxAuth)}
 	if len(m.tls.NextProtos) == 0 {
 		m.tls.NextProtos = []string{"h2", "http/1.1"}
 	}
 	m.crowded = notice.New(cfg.Clock, func(times int, _ error) {
-		cfg.Log.Warnf("Connections to the auth server closed at once: %d. As many as may (%d) are open.", times, cfg.MaxAuth)
+		cfg.Log.Warnf("Connections to the auth server closed at once: %d. As many as may are open (%d, and %d of one address).", times, cfg.MaxAuth, cfg.MaxAuthPerClient)
 	})
 	m.unreachable = notice.New(cfg.Clock, func(times int, last error) {
 		cfg.Log.Errorf("Connections closed: %d, because the auth server cannot be reached: %v.", times, last)
@@ -140,15 +151,14 @@ func (m *listener) greet(ctx context.Context, conn net.Conn, inTime func() bool)
 	if !slices.ContainsFunc(protocols, func(p string) bool { return strings.HasPrefix(p, constants.ALPNSNIAuthProtocol) }) {
 		return tls.Server(again, m.tls)
 	}
-	select {
-	case m.auth <- struct{}{}:
-	default:
+	client := limits.Client(conn.RemoteAddr().String())
+	if !m.auth.Enter(client, m.cfg.MaxAuthPerClient) {
 		m.crowded.Happened(nil)
 		conn.Close()
 		return nil
 	}
 	m.running.Go(func() {
-		defer func() { <-m.auth }()
+		defer m.auth.Leave(client)
 		m.pipe(ctx, again)
 	})
 	return nil

@@ -177,6 +177,43 @@ func TestAuth(t *testing.T) {
 	require.NotEmpty(t, p.get(t, true), "and the web is still there")
 }
 
+// TestAuthIsBoundedByAddress: one address does not keep others out.
+func TestAuthIsBoundedByAddress(t *testing.T) {
+	t.Parallel()
+	p := newPort(t, func(c *mux.Config) { c.MaxAuth = 4 })
+	ask := func(from byte) {
+		dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, from)}}
+		conn, err := dialer.Dial("tcp", p.addr)
+		require.NoError(t, err)
+		t.Cleanup(func() { conn.Close() })
+		go func() {
+			_ = tls.Client(conn, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{authALPN}}).Handshake()
+		}()
+	}
+	accepted := make(chan struct{}, 10)
+	go func() {
+		for {
+			if _, err := p.auth.Accept(); err != nil {
+				return
+			}
+			accepted <- struct{}{}
+		}
+	}()
+	for range 3 {
+		ask(1)
+	}
+	<-accepted
+	<-accepted
+	require.Eventually(t, func() bool { return p.log.LastEntry() != nil }, patience, time.Millisecond)
+	require.Contains(t, p.log.LastEntry().Message, "closed at once: 1. As many as may are open (4, and 2 of one address)")
+	ask(2)
+	select {
+	case <-accepted:
+	case <-time.After(patience):
+		require.Fail(t, "another address is kept out")
+	}
+}
+
 func TestAuthIsBounded(t *testing.T) {
 	t.Parallel()
 	p := newPort(t, func(c *mux.Config) { c.MaxAuth = 1 })
@@ -194,7 +231,7 @@ func TestAuthIsBounded(t *testing.T) {
 	require.NoError(t, err)
 	ask()
 	require.Eventually(t, func() bool { return p.log.LastEntry() != nil }, patience, time.Millisecond)
-	require.Contains(t, p.log.LastEntry().Message, "As many as may (1) are open")
+	require.Contains(t, p.log.LastEntry().Message, "As many as may are open (1, and 1 of one address)")
 	require.NotEmpty(t, p.get(t, true))
 	first.Close()
 	accepted := make(chan struct{})
