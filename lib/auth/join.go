@@ -48,8 +48,9 @@ type tokenUse struct {
 //
 // The error is trace.AccessDenied, with one line that says why, for a token that
 // does not exist, has expired, is for another role or was used by another host or
-// with other keys, and trace.BadParameter for a request that cannot be granted
-// with any token. All outcomes are in the audit log.
+// with other keys, for a host that has joined before and had other keys, and for a
+// node that asks for a proxy's name. It is trace.BadParameter for a request that
+// cannot be granted with any token. All outcomes are in the audit log.
 func (s *Server) RegisterUsingToken(ctx context.Context, req *types.RegisterUsingTokenRequest) (*proto.Certs, error) {
 	if req == nil {
 		return nil, trace.BadParameter("there is no request to join")
@@ -104,7 +105,19 @@ func (s *Server) register(ctx context.Context, req *types.RegisterUsingTokenRequ
 	if err := s.checkHostLocks(ctx, checked.ssh); err != nil {
 		return nil, token.Expiry(), trace.Wrap(err)
 	}
+	if err := s.checkBinding(ctx, checked); err != nil {
+		return nil, token.Expiry(), trace.Wrap(err)
+	}
+	if err := s.checkSameHost(ctx, token, checked.ssh); err != nil {
+		return nil, token.Expiry(), trace.Wrap(err)
+	}
+	if err := s.checkNames(ctx, checked); err != nil {
+		return nil, token.Expiry(), trace.Wrap(err)
+	}
 	if err := s.useToken(ctx, token, req); err != nil {
+		return nil, token.Expiry(), trace.Wrap(err)
+	}
+	if err := s.bindHost(ctx, checked); err != nil {
 		return nil, token.Expiry(), trace.Wrap(err)
 	}
 	certs, err := s.signHostCerts(ctx, checked)
