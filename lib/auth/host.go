@@ -29,9 +29,8 @@ const (
 	HostCertTTL = 7 * 24 * time.Hour
 
 	// ExtensionRole is the extension of a host's certificate that says what the
-	// host is: "Node", "Proxy" or "Auth". Teleport's own certificates have it, but its
-	// api module does not declare it.
-	ExtensionRole = "x-teleport-role"
+	// host is.
+	ExtensionRole = tlsca.ExtensionRole
 	// ExtensionAuthority is the extension of a host's certificate that names
 	// the cluster, as Teleport's do.
 	ExtensionAuthority = "x-teleport-authority"

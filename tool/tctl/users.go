@@ -83,7 +83,7 @@ func (t *tctl) addUsers(app *kingpin.Application, register register) {
 				return trace.Wrap(err)
 			}
 		}
-		return nil
+		return t.print("Certificates that they have go on at hosts until they expire: tctl lock --user=NAME ends them at once.\n")
 	})
 }
 
