@@ -28,6 +28,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"teleport-auditd/lib/auditd"
+	"teleport-auditd/lib/testhost"
 )
 
 const (
@@ -56,15 +57,6 @@ func TestMain(m *testing.M) {
 	}
 }
 
-// unavailable skips out loud, or fails where the kernel must be there.
-func unavailable(t *testing.T, format string, args ...any) {
-	t.Helper()
-	if os.Getenv("REQUIRE_KERNEL") == "1" {
-		t.Fatalf(format, args...)
-	}
-	t.Skipf("NOT TESTED: "+format, args...)
-}
-
 // kernel is the real one, seen through its audit multicast group.
 type kernel struct {
 	t      *testing.T
@@ -85,11 +77,11 @@ func openKernel(t *testing.T) *kernel {
 	t.Helper()
 	status, err := auditd.ReadStatus()
 	if err != nil {
-		unavailable(t, "this needs root and a kernel with auditing: %v", err)
+		testhost.Skip(t, "this needs root and a kernel with auditing: %v", err)
 	}
 	lock, err := os.OpenFile(lockFile, os.O_CREATE|os.O_RDWR, 0o644)
 	if err != nil {
-		unavailable(t, "the lock: %v", err)
+		testhost.Skip(t, "the lock: %v", err)
 	}
 	require.NoError(t, unix.Flock(int(lock.Fd()), unix.LOCK_EX))
 	t.Cleanup(func() { require.NoError(t, lock.Close()) })
@@ -187,7 +179,7 @@ func TestKernelWritesWhatWasSent(t *testing.T) {
 func TestKernelSwitchedOffAndOn(t *testing.T) {
 	k := openKernel(t)
 	if k.locked {
-		unavailable(t, "auditing is locked until reboot (enabled 2)")
+		testhost.Skip(t, "auditing is locked until reboot (enabled 2)")
 	}
 	k.enable(false)
 	log, hook := logtest.NewNullLogger()
@@ -221,7 +213,7 @@ func TestKernelStatusIsThatOfAuditctl(t *testing.T) {
 	openKernel(t)
 	out, err := exec.Command("auditctl", "-s").Output()
 	if err != nil {
-		unavailable(t, "auditctl -s: %v", err)
+		testhost.Skip(t, "auditctl -s: %v", err)
 	}
 	s, err := auditd.ReadStatus()
 	require.NoError(t, err)
@@ -317,7 +309,7 @@ func runChild(t *testing.T, what string, attr *syscall.SysProcAttr) (pid int, s 
 	cmd.Stderr = os.Stderr
 	out, err := cmd.Output()
 	if cmd.Process == nil && errors.Is(err, unix.EPERM) {
-		unavailable(t, "starting a child with %+v: %v", attr, err)
+		testhost.Skip(t, "starting a child with %+v: %v", attr, err)
 	}
 	require.NoError(t, err)
 	require.NoError(t, json.Unmarshal(out, &s))
@@ -375,7 +367,7 @@ func TestKernelLoginUID(t *testing.T) {
 	mine, err := auditd.ReadLoginUID()
 	require.NoError(t, err)
 	if status.LoginUIDImmutable && mine != auditd.UnsetLoginUID {
-		unavailable(t, "login uids are immutable here, and ours is set")
+		testhost.Skip(t, "login uids are immutable here, and ours is set")
 	}
 	mySession, err := auditd.ReadSessionID()
 	require.NoError(t, err)

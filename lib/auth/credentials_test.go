@@ -267,7 +267,7 @@ func TestLoginRefused(t *testing.T) {
 		"no code":              {change: func(r *login.Request) { r.OTP = "" }, reason: "code-is-missing"},
 		"unknown user":         {change: func(r *login.Request) { r.User = "mallory" }, reason: "no-such-user"},
 		"another's name":       {change: func(r *login.Request) { r.User = "Alice" }, reason: "no-such-user"},
-		"path in the name":     {change: func(r *login.Request) { r.User = "../alice" }, reason: "no-such-user"},
+		"path in the name":     {change: func(r *login.Request) { r.User = "../alice" }, reason: "user-name-is-not-valid"},
 		"control character":    {change: func(r *login.Request) { r.User = "alice\n" }, reason: "user-name-is-not-valid"},
 		"name of a megabyte":   {change: func(r *login.Request) { r.User = strings.Repeat("a", 1<<20) }, reason: "user-name-is-not-valid"},
 		"locked":               {setup: locked, reason: "user-is-locked", text: login.LockedPrefix + ": stolen laptop"},

@@ -85,12 +85,8 @@ func WithCaller(ctx context.Context, caller Caller) context.Context {
 	return context.WithValue(ctx, callerKey{}, caller)
 }
 
-// CallerFrom returns what WithCaller set, or the user "system": the daemon acts
+// callerFrom returns what WithCaller set, or the user "system": the daemon acts
 // by itself.
-func CallerFrom(ctx context.Context) Caller {
-	return callerFrom(ctx)
-}
-
 func callerFrom(ctx context.Context) Caller {
 	if caller, ok := ctx.Value(callerKey{}).(Caller); ok {
 		return caller

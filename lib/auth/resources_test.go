@@ -47,11 +47,11 @@ func TestUsers(t *testing.T) {
 	s := openCluster(t, clockwork.NewRealClock())
 
 	// Names of any script go through keys and back.
-	created, err := s.CreateUser(ctx, newUser(t, "Zoë Ω/x", "access"))
+	created, err := s.CreateUser(ctx, newUser(t, "Zoë Ω:x", "access"))
 	require.NoError(t, err)
 	require.NotEmpty(t, created.GetRevision())
 	require.Equal(t, "root@auth1", created.GetCreatedBy().User.Name)
-	_, err = s.CreateUser(ctx, newUser(t, "Zoë Ω/x", "access"))
+	_, err = s.CreateUser(ctx, newUser(t, "Zoë Ω:x", "access"))
 	require.True(t, trace.IsAlreadyExists(err), "%v", err)
 	for i := range 5 {
 		_, err := s.CreateUser(ctx, newUser(t, fmt.Sprintf("user%d", i), "access"))
@@ -71,7 +71,7 @@ func TestUsers(t *testing.T) {
 			break
 		}
 	}
-	require.Equal(t, []string{"Zoë Ω/x", "user0", "user1", "user2", "user3", "user4"}, names)
+	require.Equal(t, []string{"Zoë Ω:x", "user0", "user1", "user2", "user3", "user4"}, names)
 
 	// Of two who read the same user, the second to write is told.
 	first, err := s.GetUser(ctx, "user0", false)
@@ -440,11 +440,11 @@ func TestWatcher(t *testing.T) {
 	require.Equal(t, types.OpInit, event.Type)
 	require.Len(t, event.Resource.(types.WatchStatus).GetKinds(), 6)
 
-	_, err = other.CreateUser(ctx, newUser(t, "a/b", "access"))
+	_, err = other.CreateUser(ctx, newUser(t, "a:b", "access"))
 	require.NoError(t, err)
 	event = next()
 	require.Equal(t, types.OpPut, event.Type)
-	require.Equal(t, "a/b", event.Resource.GetName())
+	require.Equal(t, "a:b", event.Resource.GetName())
 	require.NotEmpty(t, event.Resource.GetRevision())
 
 	// Another role, and a lock of another user, are none of the watcher's.
@@ -453,11 +453,11 @@ func TestWatcher(t *testing.T) {
 	lock, err := types.NewLock("l", types.LockSpecV2{Target: types.LockTarget{User: "bob"}})
 	require.NoError(t, err)
 	require.NoError(t, other.UpsertLock(ctx, lock))
-	require.NoError(t, other.DeleteUser(ctx, "a/b"))
+	require.NoError(t, other.DeleteUser(ctx, "a:b"))
 	event = next()
 	require.Equal(t, types.OpDelete, event.Type)
 	require.Equal(t, types.KindUser, event.Resource.GetKind())
-	require.Equal(t, "a/b", event.Resource.GetName())
+	require.Equal(t, "a:b", event.Resource.GetName())
 
 	// A registration that is not renewed is told of as a removal.
 	short := node("n", "web", "192.0.2.1:22")

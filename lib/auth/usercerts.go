@@ -93,7 +93,8 @@ func (s *Server) checkUserCerts(req proto.UserCertsRequest) error {
 // readKeys takes the keys to sign. Older clients give one for both certificates.
 func (r *UserCertRequest) readKeys(req proto.UserCertsRequest) error {
 	sshText, tlsText := req.SSHPublicKey, req.TLSPublicKey
-	older := req.PublicKey //nolint:staticcheck // clients that know no other still send it
+	//lint:ignore SA1019 clients that know no other still send it
+	older := req.PublicKey //nolint:staticcheck // as above
 	var err error
 	switch {
 	case len(sshText) == 0 && len(tlsText) == 0 && len(older) == 0:

@@ -101,8 +101,8 @@ func TestGenerateUserCerts(t *testing.T) {
 	clock := clockwork.NewFakeClockAt(today())
 	s := open(t, Config{Clock: clock})
 	addRole(t, s, "dba", types.RoleSpecV6{
-		//nolint:staticcheck // Teleport's newer ssh_port_forwarding is refused.
-		Options: types.RoleOptions{MaxSessionTTL: types.NewDuration(8 * time.Hour), ForwardAgent: types.NewBool(true), PortForwarding: types.NewBoolOption(false)},
+		//lint:ignore SA1019 its successor, ssh_port_forwarding, is refused
+		Options: types.RoleOptions{MaxSessionTTL: types.NewDuration(8 * time.Hour), ForwardAgent: types.NewBool(true), PortForwarding: types.NewBoolOption(false)}, //nolint:staticcheck // as above
 		Allow:   types.RoleConditions{Logins: []string{"postgres", "{{internal.logins}}"}, NodeLabels: types.Labels{"*": {"*"}}},
 		Deny:    types.RoleConditions{Logins: []string{"root"}},
 	})
@@ -197,7 +197,8 @@ func TestGenerateUserCerts(t *testing.T) {
 		require.Empty(t, certs.TLS)
 	})
 	t.Run("one key for both, of older clients", func(t *testing.T) {
-		req := proto.UserCertsRequest{Username: "alice", PublicKey: key.ssh} //nolint:staticcheck // it is what they send
+		//lint:ignore SA1019 it is what they send
+		req := proto.UserCertsRequest{Username: "alice", PublicKey: key.ssh} //nolint:staticcheck // as above
 		certs, err := s.GenerateUserCerts(ctx, req)
 		require.NoError(t, err)
 		require.NotEmpty(t, certs.SSH)

@@ -25,6 +25,8 @@ import (
 	"github.com/jonboulle/clockwork"
 	"github.com/sirupsen/logrus"
 	"golang.org/x/crypto/ssh"
+
+	"teleport-auditd/lib/cause"
 )
 
 const (
@@ -271,12 +273,12 @@ func (c *Cache) Run(ctx context.Context) {
 		}
 		if began {
 			retry = firstRetry
-			c.cfg.Log.Debugf("The auth service is not followed any more: %v. Trying again.", oneLine(err))
+			c.cfg.Log.Debugf("The auth service is not followed any more: %v. Trying again.", cause.RPC(err))
 		} else if !c.away {
 			c.away = true
-			c.cfg.Log.Warnf("The auth service cannot be followed: %v. Going on with what is known; trying goes on.", oneLine(err))
+			c.cfg.Log.Warnf("The auth service cannot be followed: %v. Going on with what is known; trying goes on.", cause.RPC(err))
 		} else {
-			c.cfg.Log.Debugf("The auth service still cannot be followed: %v.", oneLine(err))
+			c.cfg.Log.Debugf("The auth service still cannot be followed: %v.", cause.RPC(err))
 		}
 		select {
 		case <-ctx.Done():
@@ -405,7 +407,7 @@ func (c *Cache) readLocks(ctx context.Context) {
 	defer cancel()
 	locks, err := c.cfg.Client.GetLocks(ctx, false)
 	if err != nil {
-		c.cfg.Log.Debugf("The locks cannot be read either: %v.", oneLine(err))
+		c.cfg.Log.Debugf("The locks cannot be read either: %v.", cause.RPC(err))
 		return
 	}
 	c.mu.Lock()

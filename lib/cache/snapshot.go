@@ -9,13 +9,14 @@ import (
 	"errors"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/gravitational/teleport/api/types"
 	"github.com/gravitational/trace"
+
+	"teleport-auditd/lib/disk"
 )
 
 // snapshot is never changed once it is in force, only replaced. The slices are
@@ -87,7 +88,7 @@ func (s *snapshot) remove(header types.Resource) string {
 	name := header.GetName()
 	switch header.GetKind() {
 	case types.KindCertAuthority:
-		id := string(header.GetSubKind()) + "/" + name
+		id := header.GetSubKind() + "/" + name
 		s.Authorities = without(s.Authorities, func(ca *types.CertAuthorityV2) int {
 			return strings.Compare(string(ca.GetType())+"/"+ca.GetClusterName(), id)
 		})
@@ -153,7 +154,7 @@ func (s *snapshot) write(path string) error {
 	if err != nil {
 		return trace.Wrap(err)
 	}
-	return trace.Wrap(replaceFile(path, text))
+	return trace.Wrap(disk.Replace(path, text, 0o600))
 }
 
 // readSnapshot reads what write wrote. The error is trace.NotFound where there is
@@ -206,34 +207,4 @@ func readSnapshot(path string) (*snapshot, error) {
 		return nil, trace.BadParameter("%s has no authorities", path)
 	}
 	return known, nil
-}
-
-// replaceFile writes a file, 0600, so that a reader finds the old text or the new
-// one, also after the power has failed.
-func replaceFile(path string, text []byte) (err error) {
-	file, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*") // 0600
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			_ = os.Remove(file.Name())
-		}
-	}()
-	_, err = file.Write(text)
-	err = errors.Join(err, file.Sync(), file.Close())
-	if err != nil {
-		return err
-	}
-	return os.Rename(file.Name(), path)
-}
-
-// oneLine is an error without the breaks between the layers of a wrapped one, and
-// without what grpc puts before what went wrong.
-func oneLine(err error) string {
-	text := strings.Join(strings.Fields(trace.UserMessage(err)), " ")
-	if at := strings.LastIndex(text, "desc = "); at >= 0 {
-		text = strings.Trim(text[at+len("desc = "):], `"`)
-	}
-	return text
 }

@@ -5,14 +5,12 @@
 package client
 
 import (
-	"bytes"
 	"net"
 	"strings"
 	"time"
 
 	"github.com/gravitational/teleport/api/utils/keys"
 	"github.com/gravitational/trace"
-	"golang.org/x/crypto/ssh"
 	"golang.org/x/crypto/ssh/agent"
 )
 
@@ -90,21 +88,6 @@ func (a *Agent) Forget(proxy string) error {
 		}
 	}
 	return nil
-}
-
-// Holds tells whether the agent has the certificate.
-func (a *Agent) Holds(cert *ssh.Certificate) (bool, error) {
-	a.limit()
-	held, err := a.List()
-	if err != nil {
-		return false, trace.Wrap(err)
-	}
-	for _, key := range held {
-		if bytes.Equal(key.Blob, cert.Marshal()) {
-			return true, nil
-		}
-	}
-	return false, nil
 }
 
 // keyring is an agent of this process that holds the login's key alone.

@@ -20,6 +20,8 @@ import (
 	"github.com/jonboulle/clockwork"
 	"golang.org/x/crypto/ssh"
 	"golang.org/x/sys/unix"
+
+	"teleport-auditd/lib/disk"
 )
 
 const (
@@ -415,25 +417,7 @@ func (s *Store) lock() (unlock func(), err error) {
 
 // writeFile writes all of a file or nothing, for its owner alone.
 func writeFile(path string, content []byte) error {
-	file, err := os.CreateTemp(filepath.Dir(path), ".new-*") // mode 0600
-	if err != nil {
-		return trace.ConvertSystemError(err)
-	}
-	_, err = file.Write(content)
-	if err == nil {
-		err = file.Sync()
-	}
-	if closeErr := file.Close(); err == nil {
-		err = closeErr
-	}
-	if err == nil {
-		err = os.Rename(file.Name(), path)
-	}
-	if err != nil {
-		_ = os.Remove(file.Name())
-		return trace.ConvertSystemError(err)
-	}
-	return nil
+	return trace.ConvertSystemError(disk.Replace(path, content, 0o600))
 }
 
 // profileName is what the api module calls the profile of a proxy.

@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"teleport-auditd/lib/testhost"
 )
 
 // whole is a stack without a fault.
@@ -148,7 +150,7 @@ func TestCheckDeep(t *testing.T) {
 func TestCheckHost(t *testing.T) {
 	entries, err := os.ReadDir("/etc/pam.d")
 	if err != nil {
-		t.Skip("this host has no PAM")
+		testhost.Skip(t, "this host has no PAM: %v", err)
 	}
 	for _, e := range entries {
 		text, err := os.ReadFile(filepath.Join("/etc/pam.d", e.Name()))

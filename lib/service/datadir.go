@@ -16,6 +16,9 @@ import (
 	"github.com/google/uuid"
 	"github.com/gravitational/trace"
 	"golang.org/x/sys/unix"
+
+	"teleport-auditd/lib/cause"
+	"teleport-auditd/lib/disk"
 )
 
 const (
@@ -39,7 +42,7 @@ func openDataDir(path string) (*dataDir, error) {
 	}
 	info, err := os.Stat(path)
 	if err != nil {
-		return nil, trace.AccessDenied("the data directory %s cannot be used (%v): run as root, or choose another with --data-dir", path, reason(err))
+		return nil, trace.AccessDenied("the data directory %s cannot be used (%v): run as root, or choose another with --data-dir", path, cause.System(err))
 	}
 	if !info.IsDir() {
 		return nil, trace.BadParameter("the data directory %s is no folder: choose another with teleport.data_dir or --data-dir", path)
@@ -52,7 +55,7 @@ func openDataDir(path string) (*dataDir, error) {
 	}
 	lock, err := os.OpenFile(filepath.Join(path, lockName), os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
-		return nil, trace.AccessDenied("the data directory %s cannot be written (%v): make it writable, or choose another with --data-dir", path, reason(err))
+		return nil, trace.AccessDenied("the data directory %s cannot be written (%v): make it writable, or choose another with --data-dir", path, cause.System(err))
 	}
 	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		_ = lock.Close()
@@ -66,11 +69,11 @@ func openDataDir(path string) (*dataDir, error) {
 
 func makeDataDir(path string) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		return trace.AccessDenied("the data directory %s cannot be made (%v): run as root, or choose another with --data-dir", path, reason(err))
+		return trace.AccessDenied("the data directory %s cannot be made (%v): run as root, or choose another with --data-dir", path, cause.System(err))
 	}
 	err := os.Mkdir(path, 0o700)
 	if err != nil && !errors.Is(err, fs.ErrExist) {
-		return trace.AccessDenied("the data directory %s cannot be made (%v): run as root, or choose another with --data-dir", path, reason(err))
+		return trace.AccessDenied("the data directory %s cannot be made (%v): run as root, or choose another with --data-dir", path, cause.System(err))
 	}
 	return nil
 }
@@ -85,51 +88,17 @@ func (d *dataDir) hostUUID() (string, error) {
 	text, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		id := uuid.NewString()
-		if err := replaceFile(path, []byte(id+"\n"), 0o600); err != nil {
-			return "", trace.AccessDenied("%s cannot be written (%v): make the data directory writable", path, reason(err))
+		if err := disk.Replace(path, []byte(id+"\n"), 0o600); err != nil {
+			return "", trace.AccessDenied("%s cannot be written (%v): make the data directory writable", path, cause.System(err))
 		}
 		return id, nil
 	}
 	if err != nil {
-		return "", trace.AccessDenied("%s cannot be read (%v): make it readable for teleport", path, reason(err))
+		return "", trace.AccessDenied("%s cannot be read (%v): make it readable for teleport", path, cause.System(err))
 	}
 	id, err := uuid.Parse(strings.TrimSpace(string(text)))
 	if err != nil {
 		return "", trace.BadParameter("%s holds no UUID: take the file away, and the next start makes a new one", path)
 	}
 	return id.String(), nil
-}
-
-// replaceFile writes a file so that a reader finds the old text or the new one,
-// also after the power has failed.
-func replaceFile(path string, text []byte, mode fs.FileMode) (err error) {
-	file, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			_ = os.Remove(file.Name())
-		}
-	}()
-	_, err = file.Write(text)
-	err = errors.Join(err, file.Chmod(mode), file.Sync(), file.Close())
-	if err != nil {
-		return err
-	}
-	return os.Rename(file.Name(), path)
-}
-
-// reason is what the system said, without the operation and the path that stand
-// in the line already.
-func reason(err error) error {
-	var pathError *fs.PathError
-	if errors.As(err, &pathError) {
-		return pathError.Err
-	}
-	var linkError *os.LinkError
-	if errors.As(err, &linkError) {
-		return linkError.Err
-	}
-	return err
 }

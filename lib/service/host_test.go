@@ -25,6 +25,7 @@ import (
 	"teleport-auditd/lib/config"
 	"teleport-auditd/lib/srv"
 	"teleport-auditd/lib/srv/node"
+	"teleport-auditd/lib/testhost"
 )
 
 func TestDataDir(t *testing.T) {
@@ -79,7 +80,7 @@ func TestDataDir(t *testing.T) {
 	}
 	t.Run("another's", func(t *testing.T) {
 		if os.Geteuid() != 0 {
-			t.Skip("needs root, to give a folder away")
+			testhost.Skip(t, "needs root, to give a folder away")
 		}
 		path := fresh(t)
 		require.NoError(t, os.MkdirAll(path, 0o700))

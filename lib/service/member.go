@@ -25,6 +25,7 @@ import (
 
 	"teleport-auditd/lib/auth/join"
 	"teleport-auditd/lib/cache"
+	"teleport-auditd/lib/cause"
 )
 
 const (
@@ -208,7 +209,7 @@ func readToken(token string) (string, error) {
 	}
 	text, err := os.ReadFile(token)
 	if err != nil {
-		return "", trace.AccessDenied("the token's file %s (teleport.auth_token) cannot be read: %v", token, reason(err))
+		return "", trace.AccessDenied("the token's file %s (teleport.auth_token) cannot be read: %v", token, cause.System(err))
 	}
 	word := strings.TrimSpace(string(text))
 	if word == "" || len(word) > maxTokenFile || strings.ContainsAny(word, " \t\r\n\x00") {

@@ -26,6 +26,8 @@ import (
 	"teleport-auditd/lib/access"
 	"teleport-auditd/lib/auditd"
 	"teleport-auditd/lib/auth/join"
+	"teleport-auditd/lib/cause"
+	"teleport-auditd/lib/events/sessions"
 	"teleport-auditd/lib/events/spool"
 	"teleport-auditd/lib/pam"
 	"teleport-auditd/lib/pam/pamenv"
@@ -105,7 +107,7 @@ func checkProgram(path string) error {
 	case errors.Is(err, fs.ErrNotExist):
 		return trace.NotFound("%s is missing, which ssh_service needs for logins: install it beside teleport (make install does), or set ssh_service.enabled to no", path)
 	case err != nil:
-		return trace.AccessDenied("%s cannot be used (%v): make it executable for teleport", path, reason(err))
+		return trace.AccessDenied("%s cannot be used (%v): make it executable for teleport", path, cause.System(err))
 	case !info.Mode().IsRegular() || info.Mode().Perm()&0o111 == 0:
 		return trace.BadParameter("%s is no executable program: install it again (make install does)", path)
 	}
@@ -251,7 +253,16 @@ func (p *Process) initMemberNode(ctx context.Context, listener net.Listener, cfg
 	cfg.Access = func(ctx context.Context, identity srv.Identity) (access.Options, error) {
 		return decider.Decide(ctx, node.Person(identity))
 	}
-	cfg.Events = events.Emit
+	ledger, err := sessions.Open(sessions.Config{
+		Dir:   filepath.Join(p.dataDir.path, "sessions_node"),
+		Emit:  events.Emit,
+		Clock: p.clock,
+		Log:   m.log,
+	})
+	if err != nil {
+		return trace.Wrap(err)
+	}
+	cfg.Events = ledger.Emit
 	if cfg.CAs == nil {
 		cfg.CAs = m.known
 	}

@@ -12,6 +12,9 @@ import (
 	"strings"
 
 	"github.com/gravitational/trace"
+
+	"teleport-auditd/lib/cause"
+	"teleport-auditd/lib/disk"
 )
 
 type pidFile struct {
@@ -22,8 +25,8 @@ type pidFile struct {
 // writePIDFile replaces what an earlier daemon may have left.
 func writePIDFile(path string) (*pidFile, error) {
 	file := &pidFile{path: path, text: strconv.Itoa(os.Getpid()) + "\n"}
-	if err := replaceFile(path, []byte(file.text), 0o644); err != nil {
-		return nil, trace.AccessDenied("the pid file %s cannot be written (%v): change teleport.pid_file or --pid-file", path, reason(err))
+	if err := disk.Replace(path, []byte(file.text), 0o644); err != nil {
+		return nil, trace.AccessDenied("the pid file %s cannot be written (%v): change teleport.pid_file or --pid-file", path, cause.System(err))
 	}
 	return file, nil
 }

@@ -48,6 +48,8 @@ func TestAuthorize(t *testing.T) {
 			client, err := h.login("bob", ssh.PublicKeys(h.person(change...)))
 			if test.reason == "" {
 				require.NoError(t, err)
+				// Serving it begins after the client knows that it is in.
+				require.Equal(t, "alice", (<-h.conns).TeleportUser)
 				client.Close()
 				require.Empty(t, h.refusals(0))
 				require.Empty(t, told)

@@ -28,6 +28,7 @@ import (
 	"teleport-auditd/lib/auditd/auditdtest"
 	"teleport-auditd/lib/srv"
 	"teleport-auditd/lib/srv/srvtest"
+	"teleport-auditd/lib/testhost"
 )
 
 // patience is how long a test waits for what must come.
@@ -684,7 +685,7 @@ func TestSourceAddressOverIPv6(t *testing.T) {
 	t.Parallel()
 	probe, err := net.Listen("tcp", "[::1]:0")
 	if err != nil {
-		t.Skipf("this host has no IPv6 loopback: %v", err)
+		testhost.Skip(t, "this host has no IPv6 loopback: %v", err)
 	}
 	probe.Close()
 	for list, allowed := range map[string]bool{

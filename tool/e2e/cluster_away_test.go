@@ -89,6 +89,10 @@ ssh_service:
 		// A node that starts again meanwhile has what it needs on its disk, and so
 		// has what it has recorded.
 		if logins == 4 {
+			// A client has its answer before the login has its end.
+			harness.WaitFor(t, waitLimit, "the end of the logins on inner's disk", func() bool {
+				return recorded(t, innerDaemon, "session.end") == 2
+			})
 			innerDaemon.Kill()
 			innerDaemon.Start()
 			require.True(t, harness.Eventually(waitLimit, func() bool { return p.Run("ssh", w.bob.Name+"@inner", "true").Code == 0 }))
@@ -110,6 +114,19 @@ ssh_service:
 	w.awaitEvents(before+logins, "--type=session.end", since)
 	w.sees(p, "direct", "inner")
 	t.Logf("%d logins while the auth service was away for %v", logins, away.Round(time.Second))
+}
+
+// recorded counts the events of a type that a node keeps for the auth service.
+func recorded(t *testing.T, d *harness.Teleport, kind string) (count int) {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(d.DataDir, "events_node", "*"))
+	require.NoError(t, err)
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		require.NoError(t, err)
+		count += strings.Count(string(text), kind)
+	}
+	return count
 }
 
 // TestTwoAuthServers: two auth servers on an etcd of three members. One of each is

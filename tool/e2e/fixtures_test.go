@@ -15,6 +15,7 @@ import (
 	"github.com/elastic/go-libaudit/v2/auparse"
 	"github.com/stretchr/testify/require"
 
+	"teleport-auditd/lib/testhost"
 	"teleport-auditd/tool/e2e/harness"
 )
 
@@ -94,7 +95,7 @@ func TestFixtures(t *testing.T) {
 			require.NoError(t, err)
 			require.Equal(t, string(want), readWithLibaudit(t, log), "go-libaudit's reading")
 			if _, err := exec.LookPath("ausearch"); err != nil {
-				harness.Skip(t, "ausearch is not installed, so only go-libaudit read the record")
+				testhost.Skip(t, "ausearch is not installed, so only go-libaudit read the record")
 			}
 			want, err = os.ReadFile(golden(log, ".csv"))
 			require.NoError(t, err)

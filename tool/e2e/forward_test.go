@@ -23,6 +23,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 
+	"teleport-auditd/lib/testhost"
 	"teleport-auditd/tool/e2e/harness"
 )
 
@@ -622,7 +623,7 @@ func (s tunnels) privileged(t *testing.T) {
 	require.NoError(t, err)
 	const port = "7"
 	if first, err := strconv.Atoi(strings.TrimSpace(string(text))); err != nil || first <= 7 {
-		harness.Skip(t, "on this host every user may have port %s (net.ipv4.ip_unprivileged_port_start is %s)", port, text)
+		testhost.Skip(t, "on this host every user may have port %s (net.ipv4.ip_unprivileged_port_start is %s)", port, text)
 	}
 	client := launch(t, s.command("-N", "-o", "ExitOnForwardFailure=yes", "-R", port+":127.0.0.1:1"))
 	client.wait()

@@ -139,8 +139,11 @@ func (g *guide) teleport(ts *testscript.TestScript, _ bool, args []string) {
 	cmd := exec.Command(ts.MkAbs("bin/teleport"), args...)
 	cmd.Dir, cmd.Stdout, cmd.Stderr = ts.MkAbs("."), log, log
 	ts.Check(cmd.Start())
-	ended := make(chan error, 1)
-	go func() { ended <- cmd.Wait() }()
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		_ = cmd.Wait()
+	}()
 	ts.Defer(func() {
 		_ = cmd.Process.Signal(os.Interrupt)
 		select {

@@ -18,6 +18,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"teleport-auditd/lib/testhost"
 	"teleport-auditd/tool/e2e/harness"
 )
 
@@ -123,7 +124,7 @@ func TestNotPermitted(t *testing.T) {
 // TestAddresses: addr is an IP alone, whatever the client came by.
 func TestAddresses(t *testing.T) {
 	if conn, err := net.Listen("tcp6", "[::1]:0"); err != nil {
-		harness.Skip(t, "this host has no IPv6: %v", err)
+		testhost.Skip(t, "this host has no IPv6: %v", err)
 	} else {
 		require.NoError(t, conn.Close())
 	}
@@ -210,7 +211,7 @@ func TestStuckAuditd(t *testing.T) {
 		BacklogWait: 750,
 	}})
 	if w.audit.Pid == 0 {
-		harness.Skip(t, "the host runs an auditd of its own, which is not ours to stop")
+		testhost.Skip(t, "the host runs an auditd of its own, which is not ours to stop")
 	}
 	alice := w.daemon.Sign("alice", w.bob.Name)
 	identity := harness.ReadIdentity(t, alice)

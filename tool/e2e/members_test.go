@@ -57,8 +57,11 @@ func TestClusterAuditLog(t *testing.T) {
 	lock, err := types.NewLock(uuid.NewString(), types.LockSpecV2{Target: types.LockTarget{User: "alice"}, Message: "on leave"})
 	require.NoError(t, err)
 	require.NoError(t, cluster.UpsertLock(ctx, lock))
-	ended := make(chan error, 1)
-	go func() { ended <- open.Wait() }()
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		_ = open.Wait()
+	}()
 	select {
 	case <-ended:
 	case <-time.After(waitLimit):

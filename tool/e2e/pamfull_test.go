@@ -540,7 +540,7 @@ func TestPAMEnvironment(t *testing.T) {
 		return err == nil && strings.Contains(string(b), "\nTEAM=the db web team\n") && !strings.Contains(string(b), "LD_PRELOAD")
 	})
 	assert.Equal(t, "|alice as "+w.bob.Name+" deploy|unset|unset\n", run(`{"team":`), "what cannot be read is as if it were not there")
-	assert.Contains(t, w.daemon.Log(), "an extension teleport-traits that is ignored")
+	assert.Contains(t, w.daemon.Log(), "an extension teleport-traits that cannot be read")
 	assert.Equal(t, "|alice as root|unset|unset\n", run(`{"logins":["root"]}`))
 }
 

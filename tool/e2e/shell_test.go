@@ -22,6 +22,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/crypto/ssh"
 
+	"teleport-auditd/lib/testhost"
 	"teleport-auditd/tool/e2e/harness"
 )
 
@@ -232,7 +233,7 @@ func TestNegotiation(t *testing.T) {
 func TestLoginPrograms(t *testing.T) {
 	nologin := "/usr/sbin/nologin"
 	if _, err := os.Stat(nologin); err != nil {
-		harness.Skip(t, "this host has no %s: %v", nologin, err)
+		testhost.Skip(t, "this host has no %s: %v", nologin, err)
 	}
 	s := newShells(t, harness.DaemonConfig{}, "permit_user_env: yes")
 	group, gid := harness.NewGroup(t)
@@ -642,7 +643,7 @@ func TestExpiredCertificate(t *testing.T) {
 	out := filepath.Join(harness.OpenDir(t), "id")
 	_, err := s.daemon.TryTctl("auth", "sign", "--user=alice", "--logins="+s.bob.Name, "--ttl=3s", "--format=openssh", "--out="+out)
 	if err != nil {
-		harness.Skip(t, "tctl signs nothing that is valid for 3 s")
+		testhost.Skip(t, "tctl signs nothing that is valid for 3 s")
 	}
 	identity := harness.ReadIdentity(t, out)
 	conn := harness.MustDial(t, s.daemon.NodeAddr, s.bob.Name, identity)

@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"teleport-auditd/lib/testhost"
 	"teleport-auditd/tool/e2e/harness"
 )
 
@@ -78,7 +79,7 @@ func TestLoginUIDWarning(t *testing.T) {
 	harness.NeedRoot(t)
 	harness.NeedUnsetLoginUID(t)
 	if _, err := os.Stat("/proc/self/loginuid"); err != nil {
-		harness.Skip(t, "the kernel is built without auditing: %v", err)
+		testhost.Skip(t, "the kernel is built without auditing: %v", err)
 	}
 	daemon := harness.StartDaemon(t, harness.DaemonConfig{
 		Programs: built(t), Auth: true, Node: true,

@@ -18,6 +18,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"teleport-auditd/lib/testhost"
 	"teleport-auditd/tool/e2e/harness"
 )
 
@@ -238,7 +239,7 @@ func TestTTYAuditGuide(t *testing.T) {
 	require.Equal(t, found[0], found[1])
 	service, err := os.ReadFile("/etc/pam.d/sshd")
 	if err != nil {
-		harness.Skip(t, "this host has no PAM service for sshd: %v", err)
+		testhost.Skip(t, "this host has no PAM service for sshd: %v", err)
 	}
 	name := fmt.Sprintf("tpe2ettyaudit%d", os.Getpid())
 	w := newWorld(t, worldConfig{daemon: harness.DaemonConfig{PAMService: guideService(t, name, string(service), found[0], "")}})

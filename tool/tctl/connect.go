@@ -8,6 +8,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -49,6 +50,24 @@ func (c *cluster) Close() {
 	for i := len(c.close) - 1; i >= 0; i-- {
 		c.close[i]()
 	}
+}
+
+// remove removes each of names, and says so with the words of done.
+func (t *tctl) remove(ctx context.Context, names []string, done string, remove func(*cluster, context.Context, string) error) error {
+	c, err := t.connect(ctx)
+	if err != nil {
+		return trace.Wrap(err)
+	}
+	defer c.Close()
+	for _, name := range splitList(names) {
+		if err := remove(c, ctx, name); err != nil {
+			return trace.Wrap(err)
+		}
+		if err := t.print(fmt.Sprintf(done, printable(name))); err != nil {
+			return trace.Wrap(err)
+		}
+	}
+	return nil
 }
 
 // connect connects to the cluster: with the identity file where one is given,

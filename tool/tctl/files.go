@@ -16,6 +16,8 @@ import (
 	"strings"
 
 	"github.com/gravitational/trace"
+
+	"teleport-auditd/lib/cause"
 )
 
 // output is where the files go.
@@ -191,18 +193,5 @@ func cannotWrite(path string, err error) error {
 	if errors.Is(err, fs.ErrNotExist) {
 		return trace.NotFound("cannot write %s: there is no folder %s: make it, or give another --out", path, filepath.Dir(path))
 	}
-	return trace.Errorf("cannot write %s: %v: give another --out", path, reason(err))
-}
-
-// reason is what the system said, without the path: the message has that.
-func reason(err error) error {
-	var pathError *fs.PathError
-	var linkError *os.LinkError
-	switch {
-	case errors.As(err, &pathError):
-		return pathError.Err
-	case errors.As(err, &linkError):
-		return linkError.Err
-	}
-	return err
+	return trace.Errorf("cannot write %s: %v: give another --out", path, cause.System(err))
 }

@@ -3,7 +3,6 @@
 package main
 
 import (
-	"errors"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -121,12 +120,4 @@ func TestOutputModes(t *testing.T) {
 			require.Equal(t, want, info.Mode().Perm(), "%s under the umask %03o", name, tc.umask)
 		}
 	}
-}
-
-func TestReason(t *testing.T) {
-	_, err := os.Open("/no/such/file")
-	require.Equal(t, syscall.ENOENT, reason(err))
-	require.Equal(t, syscall.ENOENT, reason(os.Rename("/no/such/file", "/no/other")))
-	other := errors.New("other")
-	require.Equal(t, other, reason(other))
 }

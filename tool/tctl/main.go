@@ -27,14 +27,13 @@ import (
 	"io"
 	"os"
 	"os/signal"
-	"strconv"
 	"strings"
 	"syscall"
-	"unicode"
 
 	"github.com/alecthomas/kingpin/v2"
 	"github.com/gravitational/trace"
 
+	"teleport-auditd/lib/cause"
 	"teleport-auditd/lib/config"
 	"teleport-auditd/lib/version"
 )
@@ -141,7 +140,7 @@ type register func(clause *kingpin.CmdClause, run func(context.Context) error)
 // print writes what was asked for. A full disk under a redirection is no success.
 func (t *tctl) print(text string) error {
 	if _, err := io.WriteString(t.stdout, text); err != nil {
-		return trace.Errorf("cannot write to standard output: %v", reason(err))
+		return trace.Errorf("cannot write to standard output: %v", cause.System(err))
 	}
 	return nil
 }
@@ -155,13 +154,5 @@ func oneLine(text string) string {
 			lines = append(lines, line)
 		}
 	}
-	var b strings.Builder
-	for _, r := range strings.Join(lines, ": ") {
-		if unicode.IsPrint(r) {
-			b.WriteRune(r)
-		} else {
-			b.WriteString(strings.Trim(strconv.QuoteRune(r), "'"))
-		}
-	}
-	return b.String()
+	return printable(strings.Join(lines, ": "))
 }

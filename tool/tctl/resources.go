@@ -23,6 +23,7 @@ import (
 	"github.com/gravitational/trace"
 
 	"teleport-auditd/lib/access"
+	"teleport-auditd/lib/cause"
 )
 
 // maxResourceFile bounds what create reads.
@@ -452,13 +453,13 @@ func readFile(file string) ([]byte, error) {
 	if file != "-" {
 		var err error
 		if in, err = os.Open(file); err != nil {
-			return nil, trace.BadParameter("%s cannot be read: %v", file, reason(err))
+			return nil, trace.BadParameter("%s cannot be read: %v", file, cause.System(err))
 		}
 		defer in.Close() //nolint:errcheck // it was read only
 	}
 	text, err := io.ReadAll(io.LimitReader(in, maxResourceFile+1))
 	if err != nil {
-		return nil, trace.BadParameter("%s cannot be read: %v", shownFile(file), reason(err))
+		return nil, trace.BadParameter("%s cannot be read: %v", shownFile(file), cause.System(err))
 	}
 	if len(text) > maxResourceFile {
 		return nil, trace.BadParameter("%s is larger than %d bytes: give the objects in several files", shownFile(file), maxResourceFile)

@@ -70,20 +70,7 @@ func (t *tctl) addTokens(app *kingpin.Application, register register) {
 	var names []string
 	rm.Arg("token", "The tokens.").Required().StringsVar(&names)
 	register(rm, func(ctx context.Context) error {
-		c, err := t.connect(ctx)
-		if err != nil {
-			return trace.Wrap(err)
-		}
-		defer c.Close()
-		for _, name := range splitList(names) {
-			if err := c.DeleteToken(ctx, name); err != nil {
-				return trace.Wrap(err)
-			}
-			if err := t.print(fmt.Sprintf("Token %s was removed.\n", printable(name))); err != nil {
-				return trace.Wrap(err)
-			}
-		}
-		return nil
+		return t.remove(ctx, names, "Token %s was removed.\n", (*cluster).DeleteToken)
 	})
 }
 

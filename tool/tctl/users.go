@@ -70,18 +70,8 @@ func (t *tctl) addUsers(app *kingpin.Application, register register) {
 	var names []string
 	rm.Arg("user", "The users' names.").Required().StringsVar(&names)
 	register(rm, func(ctx context.Context) error {
-		c, err := t.connect(ctx)
-		if err != nil {
+		if err := t.remove(ctx, names, "User %q was removed.\n", (*cluster).DeleteUser); err != nil {
 			return trace.Wrap(err)
-		}
-		defer c.Close()
-		for _, name := range splitList(names) {
-			if err := c.DeleteUser(ctx, name); err != nil {
-				return trace.Wrap(err)
-			}
-			if err := t.print(fmt.Sprintf("User %q was removed.\n", printable(name))); err != nil {
-				return trace.Wrap(err)
-			}
 		}
 		return t.print("Certificates that they have go on at hosts until they expire: tctl lock --user=NAME ends them at once.\n")
 	})

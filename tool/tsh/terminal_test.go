@@ -131,7 +131,7 @@ func TestTerminal(t *testing.T) {
 		require.Error(t, cmd.Wait())
 		require.Equal(t, 1, cmd.ProcessState.ExitCode())
 		require.Equal(t, before, s.modes())
-		require.Contains(t, s.shown(), "ERROR: interrupted")
+		s.wait("ERROR: interrupted")
 	})
 	t.Run("a password is not shown", func(t *testing.T) {
 		s := newScreen(t)

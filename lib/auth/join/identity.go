@@ -34,6 +34,8 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
 
+	"teleport-auditd/lib/cause"
+	"teleport-auditd/lib/disk"
 	"teleport-auditd/lib/tlsca"
 )
 
@@ -100,7 +102,7 @@ func Open(dir string, role types.SystemRole, keys *Keys, clock clockwork.Clock) 
 		return nil, trace.NotFound("this host has not joined a cluster as a %s yet", strings.ToLower(string(role)))
 	}
 	if err != nil {
-		return nil, trace.AccessDenied("%s cannot be read (%v): make it readable for teleport alone", path, reason(err))
+		return nil, trace.AccessDenied("%s cannot be read (%v): make it readable for teleport alone", path, cause.System(err))
 	}
 	i := &Identity{role: role, keys: keys, path: path, clock: clock}
 	var kept stored
@@ -199,8 +201,8 @@ func (i *Identity) store() error {
 	if err != nil {
 		return trace.Wrap(err)
 	}
-	if err := replaceFile(i.path, text); err != nil {
-		return trace.AccessDenied("%s cannot be written (%v): make the data directory writable", i.path, reason(err))
+	if err := disk.Replace(i.path, text, 0o600); err != nil {
+		return trace.AccessDenied("%s cannot be written (%v): make the data directory writable", i.path, cause.System(err))
 	}
 	return nil
 }

@@ -39,6 +39,7 @@ import (
 	"github.com/gravitational/trace"
 	"github.com/jonboulle/clockwork"
 
+	"teleport-auditd/lib/cause"
 	"teleport-auditd/lib/tlsca"
 )
 
@@ -165,7 +166,7 @@ func registerAt(ctx context.Context, p Params, server string, request *types.Reg
 		return nil, trace.Wrap(err)
 	}
 	defer auth.Close()
-	certs, err := auth.JoinServiceClient.RegisterUsingToken(ctx, request)
+	certs, err := auth.RegisterUsingToken(ctx, request)
 	refused, unreachable := seen.result()
 	switch {
 	case err == nil:
@@ -177,16 +178,7 @@ func registerAt(ctx context.Context, p Params, server string, request *types.Reg
 	case trace.IsAccessDenied(err), trace.IsBadParameter(err), trace.IsNotFound(err), trace.IsAlreadyExists(err), trace.IsCompareFailed(err), trace.IsNotImplemented(err):
 		return nil, trace.Wrap(err)
 	}
-	return nil, trace.ConnectionProblem(err, "the auth server %s does not answer: %s", server, oneLine(err))
-}
-
-// oneLine is an error in one line, without what grpc puts before what went wrong.
-func oneLine(err error) string {
-	text := strings.Join(strings.Fields(trace.UserMessage(err)), " ")
-	if at := strings.LastIndex(text, "desc = "); at >= 0 {
-		text = strings.Trim(text[at+len("desc = "):], `"`)
-	}
-	return text
+	return nil, trace.ConnectionProblem(err, "the auth server %s does not answer: %s", server, cause.RPC(err))
 }
 
 // handshake remembers what grpc would make a long line of.

@@ -20,6 +20,9 @@ import (
 	"github.com/gravitational/teleport/api/types"
 	"github.com/gravitational/trace"
 	"golang.org/x/crypto/ssh"
+
+	"teleport-auditd/lib/cause"
+	"teleport-auditd/lib/disk"
 )
 
 const (
@@ -93,7 +96,7 @@ func readKey(path string) ([]byte, error) {
 		return nil, fs.ErrNotExist
 	}
 	if err != nil {
-		return nil, trace.AccessDenied("the host key %s cannot be read (%v): make it readable for teleport alone", path, reason(err))
+		return nil, trace.AccessDenied("the host key %s cannot be read (%v): make it readable for teleport alone", path, cause.System(err))
 	}
 	info, err := os.Stat(path)
 	if err != nil {
@@ -135,8 +138,8 @@ func makeTLSKey(path string) ([]byte, error) {
 
 func writeKey(path string, block *pem.Block) ([]byte, error) {
 	text := pem.EncodeToMemory(block)
-	if err := replaceFile(path, text); err != nil {
-		return nil, trace.AccessDenied("the host key %s cannot be written (%v): make the data directory writable", path, reason(err))
+	if err := disk.Replace(path, text, 0o600); err != nil {
+		return nil, trace.AccessDenied("the host key %s cannot be written (%v): make the data directory writable", path, cause.System(err))
 	}
 	return text, nil
 }
@@ -149,38 +152,4 @@ func (k *Keys) tlsPublic() ([]byte, error) {
 		return nil, trace.Wrap(err)
 	}
 	return pem.EncodeToMemory(&pem.Block{Type: publicKeyBlock, Bytes: der}), nil
-}
-
-// replaceFile writes a file, 0600, so that a reader finds the old text or the new
-// one, also after the power has failed.
-func replaceFile(path string, text []byte) (err error) {
-	file, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*") // 0600
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			_ = os.Remove(file.Name())
-		}
-	}()
-	_, err = file.Write(text)
-	err = errors.Join(err, file.Sync(), file.Close())
-	if err != nil {
-		return err
-	}
-	return os.Rename(file.Name(), path)
-}
-
-// reason is what the system said, without the operation and the path that stand
-// in the line already.
-func reason(err error) error {
-	var pathError *fs.PathError
-	if errors.As(err, &pathError) {
-		return pathError.Err
-	}
-	var linkError *os.LinkError
-	if errors.As(err, &linkError) {
-		return linkError.Err
-	}
-	return err
 }

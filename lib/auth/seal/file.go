@@ -17,6 +17,8 @@ import (
 
 	"github.com/gravitational/trace"
 	"golang.org/x/sys/unix"
+
+	"teleport-auditd/lib/cause"
 )
 
 const (
@@ -36,7 +38,7 @@ func ReadOrCreate(path string) (*Key, error) {
 		return key, trace.Wrap(err)
 	}
 	if err := create(path); err != nil {
-		return nil, trace.AccessDenied("the key %s, which seals the authorities, cannot be made (%v): make its folder, and writable for teleport", path, reason(err))
+		return nil, trace.AccessDenied("the key %s, which seals the authorities, cannot be made (%v): make its folder, and writable for teleport", path, cause.System(err))
 	}
 	return Read(path)
 }
@@ -53,7 +55,7 @@ func Read(path string) (*Key, error) {
 		return nil, trace.NotFound("there is no key %s to open the authorities with: copy it from an auth server of this cluster, or name it in storage.ca_key_file", path)
 	}
 	if err != nil {
-		return nil, trace.AccessDenied("the key %s, which seals the authorities, cannot be read (%v): make it readable for teleport alone", path, reason(err))
+		return nil, trace.AccessDenied("the key %s, which seals the authorities, cannot be read (%v): make it readable for teleport alone", path, cause.System(err))
 	}
 	defer file.Close() //nolint:errcheck // it was only read
 	if err := checkPrivate(file); err != nil {
@@ -61,7 +63,7 @@ func Read(path string) (*Key, error) {
 	}
 	text, err := io.ReadAll(io.LimitReader(file, 4096))
 	if err != nil {
-		return nil, trace.AccessDenied("the key %s, which seals the authorities, cannot be read (%v): see whether its disk is sound", path, reason(err))
+		return nil, trace.AccessDenied("the key %s, which seals the authorities, cannot be read (%v): see whether its disk is sound", path, cause.System(err))
 	}
 	// What stands in it is never repeated in an error.
 	secret, err := hex.DecodeString(strings.TrimSpace(string(text)))
@@ -124,17 +126,4 @@ func syncDir(path string) error {
 		return err
 	}
 	return errors.Join(dir.Sync(), dir.Close())
-}
-
-// reason is what the system said, without the path that stands in the line.
-func reason(err error) error {
-	var pathError *fs.PathError
-	if errors.As(err, &pathError) {
-		return pathError.Err
-	}
-	var linkError *os.LinkError
-	if errors.As(err, &linkError) {
-		return linkError.Err
-	}
-	return err
 }

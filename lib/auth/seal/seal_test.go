@@ -12,6 +12,8 @@ import (
 
 	"github.com/gravitational/trace"
 	"github.com/stretchr/testify/require"
+
+	"teleport-auditd/lib/testhost"
 )
 
 const place = "/authorities/user/example.com"
@@ -123,7 +125,7 @@ func TestFileRefused(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			if tc.root && os.Geteuid() != 0 {
-				t.Skip("needs root, to give a file to another user")
+				testhost.Skip(t, "needs root, to give a file to another user")
 			}
 			_, path := makeKey(t)
 			tc.arrange(t, path)

@@ -18,6 +18,8 @@ import (
 
 	"github.com/gravitational/trace"
 	"golang.org/x/sys/unix"
+
+	"teleport-auditd/lib/cause"
 )
 
 const (
@@ -198,11 +200,7 @@ func userName(uid string) string {
 // cannot names what failed, with the system's own words and a remedy where
 // there is one to name. The path stands in the message once.
 func cannot(do, path string, err error) error {
-	reason := err
-	var pathError *fs.PathError
-	if errors.As(err, &pathError) {
-		reason = pathError.Err
-	}
+	reason := cause.System(err)
 	switch {
 	case errors.Is(err, fs.ErrPermission):
 		return trace.AccessDenied("cannot %s %s: %v: run as the user that runs teleport, which is root as a rule", do, path, reason)

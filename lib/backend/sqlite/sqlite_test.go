@@ -18,6 +18,7 @@ import (
 
 	"teleport-auditd/lib/backend"
 	"teleport-auditd/lib/backend/backendtest"
+	"teleport-auditd/lib/testhost"
 )
 
 func TestMain(m *testing.M) {
@@ -220,7 +221,7 @@ func TestRefused(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			if tc.root && os.Geteuid() != 0 {
-				t.Skip("needs root, to give a file to another user")
+				testhost.Skip(t, "needs root, to give a file to another user")
 			}
 			dir := filepath.Join(t.TempDir(), "data")
 			store, err := Open(t.Context(), Config{Dir: dir})

@@ -27,6 +27,7 @@ import (
 
 	"teleport-auditd/lib/events/spool"
 	"teleport-auditd/lib/srv/session/sessiontest"
+	"teleport-auditd/lib/testhost"
 )
 
 // emitterDir is where the test's own program, started by it, emits until it is
@@ -382,7 +383,7 @@ func TestFullDisk(t *testing.T) {
 	sessiontest.NeedRoot(t)
 	dir, srv := t.TempDir(), &server{}
 	if err := unix.Mount("spool", dir, "tmpfs", 0, "size=64k"); err != nil {
-		sessiontest.Skip(t, "a file system cannot be mounted: %v", err)
+		testhost.Skip(t, "a file system cannot be mounted: %v", err)
 	}
 	t.Cleanup(func() { require.NoError(t, unix.Unmount(dir, unix.MNT_DETACH)) })
 	srv.fail(trace.ConnectionProblem(nil, "away"))

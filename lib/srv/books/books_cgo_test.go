@@ -21,7 +21,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"teleport-auditd/lib/auditd"
-	"teleport-auditd/lib/srv/session/sessiontest"
+	"teleport-auditd/lib/testhost"
 )
 
 // empty makes books of the test's own.
@@ -43,7 +43,7 @@ func empty(t *testing.T) Books {
 func dump(t *testing.T, path string) [][]string {
 	t.Helper()
 	if _, err := exec.LookPath("utmpdump"); err != nil {
-		sessiontest.Skip(t, "needs utmpdump: install util-linux")
+		testhost.Skip(t, "needs utmpdump: install util-linux")
 	}
 	cmd := exec.Command("utmpdump", path)
 	cmd.Env = append(os.Environ(), "TZ=UTC")
@@ -197,7 +197,7 @@ func TestTrouble(t *testing.T) {
 
 func TestFailed(t *testing.T) {
 	if os.Geteuid() != 0 {
-		t.Skip("SKIPPED, NOT TESTED: it needs root, whose btmp has to be")
+		testhost.Skip(t, "it needs root, whose btmp has to be")
 	}
 	b := empty(t)
 	long := strings.Repeat("x", 100)
@@ -267,7 +267,7 @@ func (r *recorder) Close() error { return nil }
 
 func TestEmitter(t *testing.T) {
 	if os.Geteuid() != 0 {
-		t.Skip("SKIPPED, NOT TESTED: it needs root, whose btmp has to be")
+		testhost.Skip(t, "it needs root, whose btmp has to be")
 	}
 	b, inner := empty(t), new(recorder)
 	var troubles []error
@@ -330,7 +330,7 @@ int wtmpdb_logout(const char *db, int64_t id, uint64_t usec, char **error) {
 func TestWtmpDB(t *testing.T) {
 	cc, err := exec.LookPath("gcc")
 	if err != nil {
-		t.Skip("SKIPPED, NOT TESTED: it needs gcc, to make a library")
+		testhost.Skip(t, "it needs gcc, to make a library")
 	}
 	b := empty(t)
 	dir := t.TempDir()
@@ -368,7 +368,7 @@ func TestWtmpDB(t *testing.T) {
 func TestReaders(t *testing.T) {
 	for _, name := range []string{"who", "last"} {
 		if _, err := exec.LookPath(name); err != nil {
-			t.Skipf("SKIPPED, NOT TESTED: it needs %s", name)
+			testhost.Skip(t, "it needs %s", name)
 		}
 	}
 	b := empty(t)

@@ -18,6 +18,8 @@ import (
 
 	"github.com/pkg/sftp"
 	"golang.org/x/sys/unix"
+
+	"teleport-auditd/lib/testhost"
 )
 
 // peer is a client that sends what it likes.
@@ -472,7 +474,7 @@ func TestPipesDoNotHang(t *testing.T) {
 func TestHandlesAreBounded(t *testing.T) {
 	var limit unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil || limit.Cur < maxHandles+100 {
-		t.Skipf("SKIPPED, NOT TESTED: %d files can be open here (%v)", limit.Cur, err)
+		testhost.Skip(t, "%d files can be open here (%v)", limit.Cur, err)
 	}
 	dir := t.TempDir()
 	p := start(t, false)

@@ -22,7 +22,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"teleport-auditd/lib/srv/session/sessiontest"
+	"teleport-auditd/lib/testhost"
 )
 
 const asServer = "FILES_TEST_IS_SERVER"
@@ -44,7 +44,7 @@ func servers(t *testing.T, dir string) (ours, theirs string) {
 		theirs = ""
 	}
 	if _, err := exec.LookPath("sftp"); err != nil || theirs == "" {
-		sessiontest.Skip(t, "needs OpenSSH's sftp and sftp-server: install openssh-client and openssh-server")
+		testhost.Skip(t, "needs OpenSSH's sftp and sftp-server: install openssh-client and openssh-server")
 	}
 	// Others than root cannot reach the test's own program.
 	self, err := os.ReadFile("/proc/self/exe")

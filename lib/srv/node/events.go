@@ -17,6 +17,7 @@ import (
 	apievents "github.com/gravitational/teleport/api/types/events"
 
 	"teleport-auditd/lib/auditd"
+	"teleport-auditd/lib/events/sessions"
 	"teleport-auditd/lib/srv"
 	"teleport-auditd/lib/srv/session"
 	"teleport-auditd/lib/version"
@@ -25,7 +26,6 @@ import (
 // Teleport's names and codes of the events.
 const (
 	sessionStartEvent, sessionStartCode = "session.start", "T2000I"
-	sessionEndEvent, sessionEndCode     = "session.end", "T2004I"
 	authAttemptEvent, authAttemptCode   = "auth", "T3007W"
 )
 
@@ -128,21 +128,7 @@ func (l *login) tellEnd() {
 		return
 	}
 	l.events.started = nil
-	end := &apievents.SessionEnd{
-		Metadata:           l.server.eventMetadata(sessionEndEvent, sessionEndCode),
-		UserMetadata:       start.UserMetadata,
-		SessionMetadata:    start.SessionMetadata,
-		ServerMetadata:     start.ServerMetadata,
-		ConnectionMetadata: start.ConnectionMetadata,
-		Interactive:        start.TerminalSize != "",
-		Participants:       []string{start.User},
-		StartTime:          start.Time,
-		InitialCommand:     start.InitialCommand,
-	}
-	end.EndTime = end.Time
-	// Nobody gets a map that somebody else has.
-	end.ServerLabels = maps.Clone(start.ServerLabels)
-	l.server.cfg.Events(end)
+	l.server.cfg.Events(sessions.End(start, l.server.eventMetadata("", "")))
 }
 
 // tellRefused tells of somebody who could not authenticate, or was not let in.

@@ -29,6 +29,7 @@ import (
 	"teleport-auditd/lib/srv/node"
 	"teleport-auditd/lib/srv/session/sessiontest"
 	"teleport-auditd/lib/srv/srvtest"
+	"teleport-auditd/lib/testhost"
 )
 
 // program is the built teleport-session.
@@ -131,7 +132,7 @@ func needShell(t *testing.T, name string) {
 	a, err := account.Lookup(name)
 	require.NoError(t, err)
 	if err := exec.Command(a.Shell, "-c", "true").Run(); err != nil {
-		sessiontest.Skip(t, "user %s, who runs the test, has no login shell: %v", name, err)
+		testhost.Skip(t, "user %s, who runs the test, has no login shell: %v", name, err)
 	}
 }
 

@@ -27,7 +27,7 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"teleport-auditd/lib/srv/node"
-	"teleport-auditd/lib/srv/session/sessiontest"
+	"teleport-auditd/lib/testhost"
 )
 
 func TestBreak(t *testing.T) {
@@ -568,7 +568,7 @@ func (f *frozen) Read(b []byte) (int, error) {
 func TestRekeyOpenSSH(t *testing.T) {
 	t.Parallel()
 	if _, err := exec.LookPath("ssh"); err != nil {
-		sessiontest.Skip(t, "needs OpenSSH's client: %v", err)
+		testhost.Skip(t, "needs OpenSSH's client: %v", err)
 	}
 	h := newFastHost(t, func(c *node.Config) { c.RekeyInterval = 200 * time.Millisecond })
 	public, private, err := ed25519.GenerateKey(rand.Reader)

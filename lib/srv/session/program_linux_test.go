@@ -25,6 +25,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"teleport-auditd/lib/srv/session/sessiontest"
+	"teleport-auditd/lib/testhost"
 )
 
 // program is the built teleport-session.
@@ -575,7 +576,7 @@ func TestSignalOfAnother(t *testing.T) {
 	u := sessiontest.NewUser(t)
 	setpriv, err := exec.LookPath("setpriv")
 	if err != nil {
-		sessiontest.Skip(t, "needs setpriv: %v", err)
+		testhost.Skip(t, "needs setpriv: %v", err)
 	}
 	b, err := os.ReadFile(setpriv)
 	require.NoError(t, err)
@@ -588,7 +589,7 @@ func TestSignalOfAnother(t *testing.T) {
 	pid := int(d.started(1).PID)
 	d.isRunning(pid, "sleep")
 	if status(t, pid, "Uid") != "0 0 0 0" {
-		sessiontest.Skip(t, "the folder for temporary files takes no setuid programs")
+		testhost.Skip(t, "the folder for temporary files takes no setuid programs")
 	}
 	var child int
 	require.Eventually(t, func() bool {
@@ -865,7 +866,7 @@ func TestHostClosed(t *testing.T) {
 func TestLoginUID(t *testing.T) {
 	u := sessiontest.NewUser(t)
 	if _, err := os.Stat("/proc/self/loginuid"); err != nil {
-		sessiontest.Skip(t, "this kernel has no login uids: %v", err)
+		testhost.Skip(t, "this kernel has no login uids: %v", err)
 	}
 	sessions := make(map[uint32]bool)
 	for range 2 {

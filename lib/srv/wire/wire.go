@@ -58,9 +58,6 @@ func Read(b []byte, code func(*Coder)) error {
 	return c.err
 }
 
-// Writing tells which direction this is.
-func (c *Coder) Writing() bool { return c.writing }
-
 // Uint32 codes a number.
 func (c *Coder) Uint32(v *uint32) {
 	if c.writing {

@@ -13,7 +13,6 @@ import (
 	"crypto/x509/pkix"
 	"encoding/pem"
 	"errors"
-	"io/fs"
 	"math/big"
 	"net"
 	"os"
@@ -26,6 +25,9 @@ import (
 	"github.com/gravitational/trace"
 	"github.com/jonboulle/clockwork"
 	"github.com/sirupsen/logrus"
+
+	"teleport-auditd/lib/cause"
+	"teleport-auditd/lib/disk"
 )
 
 const (
@@ -164,7 +166,7 @@ func readKeypair(pair KeypairFiles) (*tls.Certificate, error) {
 func readPEM(path string) ([]byte, error) {
 	info, err := os.Stat(path)
 	if err != nil {
-		return nil, cause(err)
+		return nil, cause.System(err)
 	}
 	if !info.Mode().IsRegular() {
 		return nil, errors.New("it is not a regular file")
@@ -173,16 +175,7 @@ func readPEM(path string) ([]byte, error) {
 		return nil, errors.New("it is longer than 1 MiB")
 	}
 	text, err := os.ReadFile(path)
-	return text, cause(err)
-}
-
-// cause leaves the path out, which the caller names.
-func cause(err error) error {
-	var pathError *fs.PathError
-	if errors.As(err, &pathError) {
-		return pathError.Err
-	}
-	return err
+	return text, cause.System(err)
 }
 
 // SelfSigned returns the files of a certificate for these names and IP addresses,
@@ -241,8 +234,8 @@ func SelfSigned(dir string, names []string, clock clockwork.Clock) (KeypairFiles
 		{pair.Cert, "CERTIFICATE", certDER},
 	} {
 		text := pem.EncodeToMemory(&pem.Block{Type: file.kind, Bytes: file.der})
-		if err := replace(file.path, text); err != nil {
-			return KeypairFiles{}, trace.AccessDenied("the HTTPS certificate %s cannot be written (%v): make the data directory writable", file.path, cause(err))
+		if err := disk.Replace(file.path, text, 0o600); err != nil {
+			return KeypairFiles{}, trace.AccessDenied("the HTTPS certificate %s cannot be written (%v): make the data directory writable", file.path, cause.System(err))
 		}
 	}
 	return pair, nil
@@ -264,24 +257,4 @@ func isGood(cert *x509.Certificate, names []string, now time.Time) bool {
 		return false
 	}
 	return !slices.ContainsFunc(names, func(name string) bool { return cert.VerifyHostname(name) != nil })
-}
-
-// replace writes a file that is the old one or the new one, never a part.
-func replace(path string, text []byte) error {
-	file, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(file.Name())
-	_, err = file.Write(text)
-	if err == nil {
-		err = file.Sync()
-	}
-	if closeErr := file.Close(); err == nil {
-		err = closeErr
-	}
-	if err == nil {
-		err = os.Rename(file.Name(), path)
-	}
-	return err
 }

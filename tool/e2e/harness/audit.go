@@ -15,6 +15,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"teleport-auditd/lib/testhost"
 )
 
 // AuditLock is held by whoever changes the kernel's audit state: there is one
@@ -58,7 +60,7 @@ func StartAudit(t testing.TB, config AuditConfig) *Audit {
 	lockAudit(t)
 	before := AuditStatus(t)
 	if before["enabled"] == "2" {
-		Skip(t, "the kernel's audit state is locked (enabled 2) until the next boot")
+		testhost.Skip(t, "the kernel's audit state is locked (enabled 2) until the next boot")
 	}
 	rules := Output(t, "auditctl", "-l")
 	t.Cleanup(func() {
@@ -94,7 +96,7 @@ func lockAudit(t testing.TB) {
 	t.Helper()
 	file, err := os.OpenFile(AuditLock, os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
-		Skip(t, "cannot open the lock on the kernel's audit state: %v", err)
+		testhost.Skip(t, "cannot open the lock on the kernel's audit state: %v", err)
 	}
 	waiting := time.Now()
 	if err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX); err != nil {
@@ -114,7 +116,7 @@ func AuditStatus(t testing.TB) map[string]string {
 	t.Helper()
 	out, err := exec.Command("auditctl", "-s").CombinedOutput()
 	if err != nil {
-		Skip(t, "auditctl -s: %v: %s", err, out)
+		testhost.Skip(t, "auditctl -s: %v: %s", err, out)
 	}
 	status := map[string]string{}
 	for _, line := range strings.Split(string(out), "\n") {

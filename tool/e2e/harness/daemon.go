@@ -15,6 +15,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"teleport-auditd/lib/testhost"
 )
 
 // DaemonConfig is what StartDaemon takes.
@@ -117,7 +119,7 @@ func NeedUnsetLoginUID(t testing.TB) []string {
 	}
 	words := append(append([]string{}, unsetLoginUID...), "true")
 	if out, err := exec.Command(words[0], words[1:]...).CombinedOutput(); err != nil {
-		Skip(t, "the test runs inside a login (its loginuid is set) and cannot leave it; start it from init: %s", out)
+		testhost.Skip(t, "the test runs inside a login (its loginuid is set) and cannot leave it; start it from init: %s", out)
 	}
 	return unsetLoginUID
 }

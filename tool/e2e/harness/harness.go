@@ -21,24 +21,15 @@ import (
 	"syscall"
 	"testing"
 	"time"
-)
 
-// Skip says loudly why a test cannot run here. With REQUIRE_KERNEL=1, as CI
-// sets it, a skipped test is a failed one.
-func Skip(t testing.TB, format string, args ...any) {
-	t.Helper()
-	reason := fmt.Sprintf(format, args...)
-	if os.Getenv("REQUIRE_KERNEL") == "1" {
-		t.Fatalf("REQUIRE_KERNEL=1 is set, but this host cannot run the test: %s", reason)
-	}
-	t.Skipf("SKIPPED, NOT TESTED: %s", reason)
-}
+	"teleport-auditd/lib/testhost"
+)
 
 // NeedRoot skips the test unless it runs as root.
 func NeedRoot(t testing.TB) {
 	t.Helper()
 	if os.Geteuid() != 0 {
-		Skip(t, "it needs root (to add users, read audit logs and log in as other users)")
+		testhost.Skip(t, "it needs root (to add users, read audit logs and log in as other users)")
 	}
 }
 
@@ -47,7 +38,7 @@ func NeedPrograms(t testing.TB, names ...string) {
 	t.Helper()
 	for _, name := range names {
 		if _, err := exec.LookPath(name); err != nil {
-			Skip(t, "it needs the program %s, which is not in PATH", name)
+			testhost.Skip(t, "it needs the program %s, which is not in PATH", name)
 		}
 	}
 }

@@ -10,6 +10,8 @@ import (
 
 	"github.com/elastic/go-libaudit/v2"
 	"github.com/elastic/go-libaudit/v2/auparse"
+
+	"teleport-auditd/lib/testhost"
 )
 
 // startMulticast writes the log from the kernel's multicast group, which any
@@ -20,7 +22,7 @@ func (a *Audit) startMulticast() {
 	t.Helper()
 	client, err := libaudit.NewMulticastAuditClient(nil)
 	if err != nil {
-		Skip(t, "another auditd owns the audit stream, and the multicast group cannot be joined: %v", err)
+		testhost.Skip(t, "another auditd owns the audit stream, and the multicast group cannot be joined: %v", err)
 	}
 	file, err := os.OpenFile(a.Log, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {

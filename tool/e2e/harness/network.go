@@ -8,6 +8,8 @@ import (
 	"os/exec"
 	"syscall"
 	"testing"
+
+	"teleport-auditd/lib/testhost"
 )
 
 // Network is hosts that a test made: network namespaces on one bridge, which
@@ -32,7 +34,7 @@ func NewNetwork(t testing.TB) *Network {
 	NeedPrograms(t, "ip", "nsenter")
 	n := &Network{t: t, name: unusedName(t, "n")}
 	if out, err := exec.Command("ip", "netns", "add", n.name).CombinedOutput(); err != nil {
-		Skip(t, "no network namespace can be made: %v: %s", err, out)
+		testhost.Skip(t, "no network namespace can be made: %v: %s", err, out)
 	}
 	Undo(t, "ip netns del "+n.name)
 	n.ip("link", "add", "bridge", "type", "bridge")
@@ -79,16 +81,4 @@ func (h *Host) Command(name string, args ...string) *exec.Cmd {
 	cmd.Dir = "/"
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	return cmd
-}
-
-// Cut takes the host off the network; Join puts it back.
-func (n *Network) Cut(h *Host) {
-	n.t.Helper()
-	Output(n.t, "ip", "-n", h.Name, "link", "set", "eth0", "down")
-}
-
-// Join puts a host that was cut off back.
-func (n *Network) Join(h *Host) {
-	n.t.Helper()
-	Output(n.t, "ip", "-n", h.Name, "link", "set", "eth0", "up")
 }

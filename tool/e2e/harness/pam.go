@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"teleport-auditd/lib/testhost"
 )
 
 // PAMStack is a service of the test's own in /etc/pam.d.
@@ -23,7 +25,7 @@ func NewPAMStack(t testing.TB, lines ...string) *PAMStack {
 	t.Helper()
 	NeedRoot(t)
 	if _, err := os.Stat("/etc/pam.d"); err != nil {
-		Skip(t, "this host has no PAM: %v", err)
+		testhost.Skip(t, "this host has no PAM: %v", err)
 	}
 	name := unusedName(t, "pam")
 	s := &PAMStack{Name: name, t: t, path: filepath.Join("/etc/pam.d", name)}

@@ -12,6 +12,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"teleport-auditd/lib/testhost"
 )
 
 // SSHDConfig is what StartSSHD takes.
@@ -74,7 +76,7 @@ func StartSSHD(t testing.TB, c SSHDConfig) *SSHD {
 		c.Service = "sshd"
 	}
 	if _, err := os.Stat("/etc/pam.d/" + c.Service); c.PAM && err != nil {
-		Skip(t, "this host has no PAM service %s: %v", c.Service, err)
+		testhost.Skip(t, "this host has no PAM service %s: %v", c.Service, err)
 	}
 	separate(t)
 	dir := OpenDir(t)

@@ -13,6 +13,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"teleport-auditd/lib/testhost"
 )
 
 // User is a throwaway system user.
@@ -186,7 +188,7 @@ func PAMService(t testing.TB, fixture, dir string) string {
 	t.Helper()
 	NeedRoot(t)
 	if _, err := os.Stat("/etc/pam.d"); err != nil {
-		Skip(t, "this host has no PAM: %v", err)
+		testhost.Skip(t, "this host has no PAM: %v", err)
 	}
 	root, err := ModuleRoot()
 	if err != nil {

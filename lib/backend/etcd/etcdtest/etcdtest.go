@@ -20,6 +20,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"teleport-auditd/lib/testhost"
 )
 
 // patience is how long the members may take to find each other.
@@ -73,7 +75,7 @@ func Start(t testing.TB, members int, opts ...Option) *Cluster {
 	t.Helper()
 	program, err := exec.LookPath("etcd")
 	if err != nil {
-		skip(t, "it needs the program etcd, which is not in PATH (the package etcd-server has it)")
+		testhost.Skip(t, "it needs the program etcd, which is not in PATH (the package etcd-server has it)")
 	}
 	c := &Cluster{t: t, options: options{scheme: "http", client: http.DefaultClient}}
 	for _, opt := range opts {
@@ -109,14 +111,9 @@ func (c *Cluster) Kill(i int) {
 }
 
 // Pause stops member i without its connections being closed, as a host does
-// that hangs, until Resume.
+// that hangs.
 func (c *Cluster) Pause(i int) {
 	c.members[i].signal(syscall.SIGSTOP)
-}
-
-// Resume has member i go on after Pause.
-func (c *Cluster) Resume(i int) {
-	c.members[i].signal(syscall.SIGCONT)
 }
 
 // Restart starts member i again after Kill, with the data that it had, and
@@ -303,12 +300,4 @@ func (o *output) String() string {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return string(o.text)
-}
-
-func skip(t testing.TB, reason string) {
-	t.Helper()
-	if os.Getenv("REQUIRE_KERNEL") == "1" {
-		t.Fatalf("REQUIRE_KERNEL=1 is set, but this host cannot run the test: %s", reason)
-	}
-	t.Skipf("SKIPPED, NOT TESTED: %s", reason)
 }

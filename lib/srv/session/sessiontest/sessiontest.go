@@ -18,26 +18,17 @@ import (
 	"time"
 
 	"teleport-auditd/lib/pam"
+	"teleport-auditd/lib/testhost"
 )
 
 // Patience is how long a test waits for what is to come.
 const Patience = 30 * time.Second
 
-// Skip skips the test, or fails it where REQUIRE_KERNEL=1 says that nothing may
-// be skipped.
-func Skip(t testing.TB, format string, args ...any) {
-	t.Helper()
-	if os.Getenv("REQUIRE_KERNEL") == "1" {
-		t.Fatalf("REQUIRE_KERNEL=1, but: "+format, args...)
-	}
-	t.Skipf(format, args...)
-}
-
 // NeedRoot skips a test that is not run as root.
 func NeedRoot(t testing.TB) {
 	t.Helper()
 	if os.Geteuid() != 0 {
-		Skip(t, "needs root: it switches users")
+		testhost.Skip(t, "needs root: it switches users")
 	}
 }
 
@@ -120,7 +111,7 @@ func NewUser(t testing.TB, groups ...string) User {
 	t.Helper()
 	NeedRoot(t)
 	if _, err := exec.LookPath("useradd"); err != nil {
-		Skip(t, "needs useradd: %v", err)
+		testhost.Skip(t, "needs useradd: %v", err)
 	}
 	name := "tps" + strings.ToLower(rand.Text()[:10])
 	args := []string{"-m", "-k", "/var/empty", "-s", "/bin/sh", "-d", filepath.Join(OpenDir(t), name)}
@@ -183,7 +174,7 @@ func NewPAMService(t testing.TB, lines ...string) string {
 	}
 	NeedRoot(t)
 	if _, err := os.Stat("/etc/pam.d"); err != nil {
-		Skip(t, "this host has no PAM: %v", err)
+		testhost.Skip(t, "this host has no PAM: %v", err)
 	}
 	path := filepath.Join("/etc/pam.d", "tps"+strings.ToLower(rand.Text()[:10]))
 	t.Cleanup(func() { os.Remove(path) })
