@@ -48,9 +48,10 @@ const (
 	// certificate that has more.
 	MaxPrincipals = 256
 
-	// clockSkew is how far the clock of a host may be behind ours that is to
-	// accept a certificate at once.
-	clockSkew = time.Minute
+	// ClockSkew is how far the clock of a host may be behind ours that is to
+	// accept a certificate at once: certificates begin so much before they are
+	// signed.
+	ClockSkew = time.Minute
 )
 
 const (

@@ -42,7 +42,7 @@ func TestOldKeyEndsWithTheRotation(t *testing.T) {
 	require.NoError(t, err)
 	now := s.clock.Now()
 	der, err := x509.CreateCertificate(rand.Reader, &x509.Certificate{
-		SerialNumber: big.NewInt(1), NotBefore: now.Add(-clockSkew), NotAfter: now.Add(HostCertTTL),
+		SerialNumber: big.NewInt(1), NotBefore: now.Add(-ClockSkew), NotAfter: now.Add(HostCertTTL),
 		DNSNames: []string{constants.APIDomain}, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
 	}, old, key.Public(), oldKey)
 	require.NoError(t, err)

@@ -768,3 +768,41 @@ func TestStrangersEvents(t *testing.T) {
 	}
 	require.Len(t, p.cluster.logins(), 3)
 }
+
+// meanwhile does something once, before a password is written.
+type meanwhile struct {
+	backend.Backend
+	do func()
+}
+
+func (m *meanwhile) Create(ctx context.Context, items ...backend.Item) error {
+	if do := m.do; do != nil && strings.HasPrefix(items[len(items)-1].Key, passwordsPrefix) {
+		m.do = nil
+		do()
+	}
+	return m.Backend.Create(ctx, items...)
+}
+
+// A reset while an older link is being used: what that sets counts for nothing.
+func TestResetWhileALinkIsUsed(t *testing.T) {
+	p := newPeople(t)
+	old := p.invite(t, "alice")
+	secret := p.secret(t, old.GetName())
+	store := &meanwhile{Backend: p.store}
+	p.Credentials.backend = store
+	var newer types.UserToken
+	store.do = func() {
+		var err error
+		newer, err = p.other.CreateResetPasswordToken(t.Context(), "alice", login.ResetToken, time.Hour, "admin")
+		require.NoError(t, err)
+	}
+	_, err := p.ChangeUserAuthentication(t.Context(), change(old.GetName(), goodPassword, p.code(t, secret)))
+	require.True(t, trace.IsNotFound(err), "%v", err)
+	p.clock.Advance(time.Minute)
+	_, err = p.Authenticate(t.Context(), loginRequest("alice", goodPassword, p.code(t, secret)))
+	require.EqualError(t, err, login.WrongCredentials)
+	// The newer link is good.
+	fresh := p.secret(t, newer.GetName())
+	_, err = p.ChangeUserAuthentication(t.Context(), change(newer.GetName(), goodPassword, p.code(t, fresh)))
+	require.NoError(t, err)
+}

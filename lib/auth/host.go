@@ -29,9 +29,8 @@ const (
 	HostCertTTL = 7 * 24 * time.Hour
 
 	// ExtensionRole is the extension of a host's certificate that says what the
-	// host is: "Node", "Proxy" or "Auth". Teleport's own certificates have it, but its
-	// api module does not declare it.
-	ExtensionRole = "x-teleport-role"
+	// host is.
+	ExtensionRole = tlsca.ExtensionRole
 	// ExtensionAuthority is the extension of a host's certificate that names
 	// the cluster, as Teleport's do.
 	ExtensionAuthority = "x-teleport-authority"
@@ -155,7 +154,8 @@ type hostCerts struct {
 // authgrpc refuses, and a new one has a token.
 //
 // The error is trace.BadParameter for keys, names and roles that are not signed,
-// trace.AccessDenied for a node that is locked, and trace.CompareFailed for
+// trace.AccessDenied for a node that is locked or asks for a proxy's name, and for
+// other keys than the host had before in this role, and trace.CompareFailed for
 // another state of rotation.
 func (s *Server) GenerateHostCerts(ctx context.Context, req *proto.HostCertsRequest) (*proto.Certs, error) {
 	checked, err := s.checkHostCerts(req)
@@ -172,6 +172,15 @@ func (s *Server) GenerateHostCerts(ctx context.Context, req *proto.HostCertsRequ
 		}
 	}
 	if err := s.checkHostLocks(ctx, checked.ssh); err != nil {
+		return nil, trace.Wrap(err)
+	}
+	if err := s.checkNames(ctx, checked); err != nil {
+		return nil, trace.Wrap(err)
+	}
+	if err := s.bindHost(ctx, checked); err != nil {
+		if isOtherKeys(err) {
+			s.emitOtherKeys(ctx, req, err)
+		}
 		return nil, trace.Wrap(err)
 	}
 	return s.signHostCerts(ctx, checked)
@@ -241,6 +250,9 @@ func (s *Server) checkHostCerts(req *proto.HostCertsRequest) (*hostCerts, error)
 		if err := checkHostName("DNS name", name); err != nil {
 			return nil, trace.Wrap(err)
 		}
+	}
+	if err := s.checkUUIDs(out); err != nil {
+		return nil, trace.Wrap(err)
 	}
 	// Under these names api/client asks for the auth server: who may have them
 	// can stand in for it.

@@ -103,10 +103,11 @@ func (s *Server) emitStrangers(ctx context.Context, event apievents.AuditEvent) 
 //
 // The error is trace.AccessDenied, with one line that says why, for a token that
 // does not exist, has expired, is for another role or was used by another host or
-// with other keys, trace.BadParameter for a request that cannot be granted with any
-// token, and trace.LimitExceeded for an address that was refused too often: it may
-// try again later. All outcomes are in the audit log, but what is refused too often
-// as a number alone, each minute.
+// with other keys, for a host that has joined before and had other keys, and for a
+// node that asks for a proxy's name. It is trace.BadParameter for a request that
+// cannot be granted with any token, and trace.LimitExceeded for an address that was
+// refused too often: it may try again later. All outcomes are in the audit log, but
+// what is refused too often as a number alone, each minute.
 func (s *Server) RegisterUsingToken(ctx context.Context, req *types.RegisterUsingTokenRequest) (*proto.Certs, error) {
 	if req == nil {
 		return nil, trace.BadParameter("there is no request to join")
@@ -179,8 +180,20 @@ func (s *Server) register(ctx context.Context, req *types.RegisterUsingTokenRequ
 	if err := s.checkHostLocks(ctx, checked.ssh); err != nil {
 		return nil, token, trace.Wrap(err)
 	}
+	if err := s.checkBinding(ctx, checked); err != nil {
+		return nil, token.Expiry(), trace.Wrap(err)
+	}
+	if err := s.checkSameHost(ctx, token, checked.ssh); err != nil {
+		return nil, token.Expiry(), trace.Wrap(err)
+	}
+	if err := s.checkNames(ctx, checked); err != nil {
+		return nil, token.Expiry(), trace.Wrap(err)
+	}
 	if err := s.useToken(ctx, token, req); err != nil {
 		return nil, token, trace.Wrap(err)
+	}
+	if err := s.bindHost(ctx, checked); err != nil {
+		return nil, token.Expiry(), trace.Wrap(err)
 	}
 	certs, err := s.signHostCerts(ctx, checked)
 	return certs, token, trace.Wrap(err)

@@ -148,13 +148,25 @@ func (s *Server) Nodes(ctx context.Context) ([]types.Server, error) {
 	return nodes, nil
 }
 
-// DeleteNode removes a registration, or returns trace.NotFound. A node that runs
-// registers again.
+// DeleteNode removes the registration of a node, and forgets which keys the host
+// has, in every role: it may be set up anew. The error is trace.NotFound where
+// there was neither. A node that runs registers again, with the keys that it has.
 func (s *Server) DeleteNode(ctx context.Context, name string) error {
-	return trace.Wrap(nodeCollection().delete(ctx, s.store, name))
+	if name == "" {
+		return trace.BadParameter("a node is to be removed without its name")
+	}
+	bound, err := s.unbindHost(ctx, name)
+	if err != nil {
+		return trace.Wrap(err)
+	}
+	err = nodeCollection().delete(ctx, s.store, name)
+	if bound && trace.IsNotFound(err) {
+		return nil
+	}
+	return trace.Wrap(err)
 }
 
-// DeleteAllNodes removes all registrations.
+// DeleteAllNodes removes all registrations. Hosts keep their keys.
 func (s *Server) DeleteAllNodes(ctx context.Context) error {
 	return trace.Wrap(s.store.DeleteRange(ctx, nodesPrefix))
 }

@@ -62,7 +62,7 @@ func (s *Server) sign(ctx context.Context, kind types.CertAuthType, cert *ssh.Ce
 	}
 	now := s.clock.Now()
 	cert.Serial = binary.BigEndian.Uint64(serial[:])
-	cert.ValidAfter = unixTime(now.Add(-clockSkew))
+	cert.ValidAfter = unixTime(now.Add(-ClockSkew))
 	cert.ValidBefore = unixTime(now.Add(ttl))
 	return trace.Wrap(cert.SignCert(rand.Reader, signer))
 }

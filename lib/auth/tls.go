@@ -67,7 +67,7 @@ func newTLSPair(clusterName string, now time.Time) (*types.TLSKeyPair, error) {
 		SerialNumber: serial,
 		// Old and new authority have one subject, so that clients choose by key.
 		Subject:               pkix.Name{CommonName: clusterName, Organization: []string{clusterName}},
-		NotBefore:             now.Add(-clockSkew),
+		NotBefore:             now.Add(-ClockSkew),
 		NotAfter:              now.Add(authorityTTL),
 		IsCA:                  true,
 		BasicConstraintsValid: true,
@@ -202,7 +202,7 @@ func (s *Server) signTLS(ctx context.Context, req tlsRequest) (leaf, authority *
 	template := &x509.Certificate{
 		SerialNumber:          serial,
 		Subject:               subject,
-		NotBefore:             now.Add(-clockSkew),
+		NotBefore:             now.Add(-ClockSkew),
 		NotAfter:              now.Add(req.ttl),
 		BasicConstraintsValid: true,
 		KeyUsage:              x509.KeyUsageDigitalSignature | x509.KeyUsageKeyEncipherment,

@@ -84,6 +84,24 @@ func (s *Server) CreateUser(ctx context.Context, user types.User) (types.User, e
 // localConnector is what events name as the source of users with passwords.
 const localConnector = "local"
 
+// createdAsBefore keeps when and by whom a user was created, where a change of the
+// user does not say: certificates from before that time are another's.
+func (s *Server) createdAsBefore(ctx context.Context, user *types.UserV2) (*types.UserV2, error) {
+	if !user.Spec.CreatedBy.Time.IsZero() {
+		return user, nil
+	}
+	kept, err := userCollection().get(ctx, s.store, user.GetName())
+	if trace.IsNotFound(err) {
+		return user, nil
+	}
+	if err != nil {
+		return nil, trace.Wrap(err)
+	}
+	out := *user
+	out.Spec.CreatedBy = kept.Spec.CreatedBy
+	return &out, nil
+}
+
 func (s *Server) createdByCaller(ctx context.Context, user *types.UserV2) *types.UserV2 {
 	out := *user
 	if out.Spec.CreatedBy.Time.IsZero() {
@@ -103,6 +121,9 @@ func (s *Server) UpdateUser(ctx context.Context, user types.User) (types.User, e
 	if err != nil {
 		return nil, trace.Wrap(err)
 	}
+	if v2, err = s.createdAsBefore(ctx, v2); err != nil {
+		return nil, trace.Wrap(err)
+	}
 	if err := s.checkUserRoles(ctx, v2); err != nil {
 		return nil, trace.Wrap(err)
 	}
@@ -118,6 +139,9 @@ func (s *Server) UpdateUser(ctx context.Context, user types.User) (types.User, e
 func (s *Server) UpsertUser(ctx context.Context, user types.User) (types.User, error) {
 	v2, err := userV2(user)
 	if err != nil {
+		return nil, trace.Wrap(err)
+	}
+	if v2, err = s.createdAsBefore(ctx, v2); err != nil {
 		return nil, trace.Wrap(err)
 	}
 	v2 = s.createdByCaller(ctx, v2)
@@ -205,7 +229,8 @@ func (s *Server) ListUsers(ctx context.Context, pageSize int, pageToken string, 
 
 // DeleteUser removes a user with password, second factor and open invitations.
 // The error is trace.NotFound where there is no such user. Certificates that
-// the user has stay valid until they expire: a lock ends them.
+// the user has stay valid at hosts until they expire: a lock ends them. The API
+// refuses them at once, also when there is a new user of the name.
 func (s *Server) DeleteUser(ctx context.Context, name string) error {
 	user, err := userCollection().get(ctx, s.store, name)
 	if err != nil {

@@ -121,19 +121,21 @@ func (c *Credentials) CreateResetPasswordToken(ctx context.Context, name, kind s
 	if err := c.deleteUserToken(ctx, name); err != nil {
 		return nil, trace.Wrap(err)
 	}
+	if err := c.backend.Create(ctx, backend.Item{Key: key, Value: value, Expires: token.Expiry()}); err != nil {
+		return nil, trace.Wrap(err)
+	}
+	// From here on, and where two make a link at once, this one decides.
+	if _, err := c.backend.Put(ctx, backend.Item{Key: userTokenOf + escapeKey(name), Value: []byte(key), Expires: token.Expiry()}); err != nil {
+		return nil, trace.Wrap(err)
+	}
+	// Only now: whoever sets a password with an older link meanwhile looks for a
+	// newer one afterwards, and either sees it or has the password deleted here.
 	if kind == login.ResetToken {
 		if err := c.deleteLogin(ctx, name); err != nil {
 			return nil, trace.Wrap(err)
 		}
 	}
 	if err := c.ClearLoginFailures(ctx, name); err != nil {
-		return nil, trace.Wrap(err)
-	}
-	if err := c.backend.Create(ctx, backend.Item{Key: key, Value: value, Expires: token.Expiry()}); err != nil {
-		return nil, trace.Wrap(err)
-	}
-	// From here on, and where two make a link at once, this one decides.
-	if _, err := c.backend.Put(ctx, backend.Item{Key: userTokenOf + escapeKey(name), Value: []byte(key), Expires: token.Expiry()}); err != nil {
 		return nil, trace.Wrap(err)
 	}
 
@@ -206,6 +208,28 @@ func (c *Credentials) deleteUserToken(ctx context.Context, name string) error {
 		return trace.Wrap(err)
 	}
 	return nil
+}
+
+// endUserToken removes what is left of a link that was just used up. The error is
+// that of a bad link where the user has got a newer one, which stays.
+func (c *Credentials) endUserToken(ctx context.Context, name, key string) error {
+	pointer := userTokenOf + escapeKey(name)
+	latest, err := c.backend.Get(ctx, pointer)
+	if trace.IsNotFound(err) || err == nil && string(latest.Value) != key {
+		return invalidUserToken()
+	}
+	if err != nil {
+		return trace.Wrap(err)
+	}
+	// Its secret has the same prefix.
+	if err := c.backend.DeleteRange(ctx, key); err != nil {
+		return trace.Wrap(err)
+	}
+	err = c.backend.CompareAndDelete(ctx, pointer, latest.Revision)
+	if trace.IsCompareFailed(err) {
+		return invalidUserToken()
+	}
+	return trace.Wrap(err)
 }
 
 // GetResetPasswordToken returns the token behind a link, or trace.NotFound
@@ -351,7 +375,7 @@ func (c *Credentials) changeUserAuthentication(ctx context.Context, req *proto.C
 	if err != nil {
 		return nil, trace.Wrap(err)
 	}
-	if err := c.deleteUserToken(ctx, user); err != nil {
+	if err := c.endUserToken(ctx, user, item.Key); err != nil {
 		return nil, trace.Wrap(err)
 	}
 	if err := c.deleteLogin(ctx, user); err != nil {
@@ -366,6 +390,16 @@ func (c *Credentials) changeUserAuthentication(ctx context.Context, req *proto.C
 	// All or none: no password is ever there without its second factor.
 	if err := c.backend.Create(ctx, items...); err != nil {
 		return nil, trace.Wrap(err)
+	}
+	// A link that was made meanwhile makes this one a bad one.
+	if _, err := c.backend.Get(ctx, userTokenOf+escapeKey(user)); !trace.IsNotFound(err) {
+		if ended := c.deleteLogin(ctx, user); ended != nil {
+			return nil, trace.Wrap(ended)
+		}
+		if err != nil {
+			return nil, trace.Wrap(err)
+		}
+		return nil, invalidUserToken()
 	}
 	if err := c.ClearLoginFailures(ctx, user); err != nil {
 		return nil, trace.Wrap(err)

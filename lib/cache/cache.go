@@ -316,6 +316,9 @@ func (c *Cache) follow(ctx context.Context) (began bool, err error) {
 		return false, trace.Wrap(ctx.Err())
 	}
 	known, err := c.readAll(ctx)
+	if trace.IsAccessDenied(err) {
+		c.readLocks(ctx)
+	}
 	if err != nil {
 		return false, trace.Wrap(err)
 	}
@@ -395,6 +398,32 @@ func (c *Cache) readAll(ctx context.Context) (*snapshot, error) {
 	}
 	known.put(preference)
 	return known, nil
+}
+
+// readLocks brings the locks alone up to date. A node that is locked may read
+// nothing else, and must know that it is.
+func (c *Cache) readLocks(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
+	defer cancel()
+	locks, err := c.cfg.Client.GetLocks(ctx, false)
+	if err != nil {
+		c.cfg.Log.Debugf("The locks cannot be read either: %v.", cause.RPC(err))
+		return
+	}
+	c.mu.Lock()
+	if c.known == nil {
+		c.mu.Unlock()
+		return // nobody is let in
+	}
+	next := c.known.clone()
+	next.LockList = nil
+	for _, lock := range locks {
+		next.put(lock)
+	}
+	c.known = next
+	c.mu.Unlock()
+	c.write(true)
+	c.cfg.OnLocks(ctx, next.locks())
 }
 
 // replace puts known in force.

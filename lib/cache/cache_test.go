@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -255,4 +256,46 @@ func TestNothingKnown(t *testing.T) {
 	require.ErrorIs(t, known.Wait(ctx), context.DeadlineExceeded)
 	c.start(t)
 	require.NoError(t, known.Wait(t.Context()))
+}
+
+// locksAlone is what a node that is locked may read.
+type locksAlone struct {
+	*client.Client
+	locked *atomic.Bool
+}
+
+func (l locksAlone) GetRoles(ctx context.Context) ([]types.Role, error) {
+	if l.locked.Load() {
+		return nil, trace.AccessDenied("the node is locked by an administrator")
+	}
+	return l.Client.GetRoles(ctx)
+}
+
+// TestKnowsOfItsLock holds that a node that is refused all but the locks knows
+// them, and goes on with the rest as it was.
+func TestKnowsOfItsLock(t *testing.T) {
+	ctx := t.Context()
+	c := newCluster(t)
+	log, _ := logrustest.NewNullLogger()
+	locked := &atomic.Bool{}
+	told := make(chan int, 100)
+	cfg := cache.Config{
+		Client: locksAlone{c.client, locked}, Path: filepath.Join(t.TempDir(), "cache.json"), Log: log,
+		OnLocks: func(_ context.Context, locks []types.Lock) { told <- len(locks) },
+	}
+	known, stop := run(t, cfg)
+	require.NoError(t, known.Wait(ctx))
+	require.Zero(t, <-told)
+	stop()
+
+	locked.Store(true)
+	require.NoError(t, c.UpsertLock(ctx, newLock(t, "alice")))
+	known, _ = run(t, cfg)
+	require.Equal(t, 1, <-told)
+	require.False(t, known.Current())
+	roles, err := known.Roles(ctx, []string{"access"})
+	require.NoError(t, err)
+	require.Len(t, roles, 1)
+	locked.Store(false)
+	eventually(t, "followed again", known.Current)
 }

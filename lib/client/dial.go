@@ -19,10 +19,12 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/gravitational/teleport/api/types"
 	"github.com/gravitational/trace"
 	"github.com/jonboulle/clockwork"
 	"golang.org/x/crypto/ssh"
 
+	"teleport-auditd/lib/tlsca"
 	"teleport-auditd/lib/version"
 )
 
@@ -104,7 +106,7 @@ func Dial(ctx context.Context, cfg DialConfig) (*Conn, error) {
 	if err != nil {
 		return nil, trace.ConnectionProblem(nil, "cannot reach the proxy %s: %s", addr, dialReason(ctx, err))
 	}
-	c.proxy, err = c.handshake(ctx, netConn, host, cfg.Profile.proxyLogin(cfg.Login), io.Discard)
+	c.proxy, err = c.handshake(ctx, netConn, host, types.RoleProxy, cfg.Profile.proxyLogin(cfg.Login), io.Discard)
 	if err != nil {
 		return nil, trace.Wrap(err, "the proxy %s", addr)
 	}
@@ -160,7 +162,7 @@ func (c *Conn) DialNode(ctx context.Context, addr NodeAddr) (*ssh.Client, error)
 	if err != nil {
 		return nil, trace.Wrap(err)
 	}
-	client, err := c.handshake(ctx, stream, addr.Host, addr.Login, c.cfg.Banner)
+	client, err := c.handshake(ctx, stream, addr.Host, types.RoleNode, addr.Login, c.cfg.Banner)
 	if err != nil {
 		return nil, trace.Wrap(err, "node %q", Clean(addr.Host))
 	}
@@ -169,8 +171,8 @@ func (c *Conn) DialNode(ctx context.Context, addr NodeAddr) (*ssh.Client, error)
 }
 
 // handshake is SSH over conn, with a host that has to show a certificate for
-// host. It closes conn where it fails.
-func (c *Conn) handshake(ctx context.Context, conn net.Conn, host, login string, banner io.Writer) (*ssh.Client, error) {
+// host and of the role. It closes conn where it fails.
+func (c *Conn) handshake(ctx context.Context, conn net.Conn, host string, role types.SystemRole, login string, banner io.Writer) (*ssh.Client, error) {
 	// A channel of SSH has no deadlines: closing it ends what waits for it.
 	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
 	defer stop()
@@ -187,7 +189,7 @@ func (c *Conn) handshake(ctx context.Context, conn net.Conn, host, login string,
 			if accepted != nil && bytes.Equal(accepted, key.Marshal()) {
 				return nil
 			}
-			err := c.checkHostKey(ctx, host, remote, key)
+			err := c.checkHostKey(ctx, host, role, remote, key)
 			if err != nil {
 				refused = err.Error()
 				return err
@@ -224,8 +226,9 @@ func (c *Conn) handshake(ctx context.Context, conn net.Conn, host, login string,
 	return nil, trace.ConnectionProblem(nil, "ended the connection: %s", Clean(strings.TrimPrefix(err.Error(), "ssh: handshake failed: ")))
 }
 
-// checkHostKey takes certificates alone, for a name that stands in them.
-func (c *Conn) checkHostKey(ctx context.Context, host string, remote net.Addr, key ssh.PublicKey) error {
+// checkHostKey takes certificates alone, for a name that stands in them, of a host
+// that is what it should be: a node must not stand in for the proxy.
+func (c *Conn) checkHostKey(ctx context.Context, host string, role types.SystemRole, remote net.Addr, key ssh.PublicKey) error {
 	cert, ok := key.(*ssh.Certificate)
 	if ok && len(cert.ValidPrincipals) == 0 {
 		return errors.New("the certificate is for no name")
@@ -239,7 +242,13 @@ func (c *Conn) checkHostKey(ctx context.Context, host string, remote net.Addr, k
 		Clock:           c.cfg.Clock.Now,
 		IsHostAuthority: func(authority ssh.PublicKey, _ string) bool { return c.trusts(authority) },
 	}
-	return checker.CheckHostKey(net.JoinHostPort(principal(host), "0"), remote, key)
+	if err := checker.CheckHostKey(net.JoinHostPort(principal(host), "0"), remote, key); err != nil {
+		return err
+	}
+	if is := cert.Extensions[tlsca.ExtensionRole]; is != string(role) {
+		return fmt.Errorf("the certificate is that of a %q, and not of a %q", is, role)
+	}
+	return nil
 }
 
 func (c *Conn) trusts(authority ssh.PublicKey) bool {

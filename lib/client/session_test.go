@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/gravitational/teleport/api/types"
 	"github.com/gravitational/trace"
 	"github.com/jonboulle/clockwork"
 	"github.com/stretchr/testify/require"
@@ -146,6 +147,33 @@ func TestHostsThatAreNotTheCluster(t *testing.T) {
 	_, err = client.Dial(context.Background(), client.DialConfig{Profile: p})
 	require.True(t, trace.IsAccessDenied(err), "%v", err)
 	require.ErrorContains(t, err, "does not show a certificate of this cluster for this name: no authorities for hostname")
+}
+
+// TestHostsOfAnotherRole: a node of the cluster is not believed to be its proxy,
+// whatever names it has, nor anything else to be a node.
+func TestHostsOfAnotherRole(t *testing.T) {
+	cluster := newCluster(t, clienttest.Config{})
+	_, addr, err := cluster.AddNode(clienttest.NodeConfig{Name: "web", Dir: t.TempDir()})
+	require.NoError(t, err)
+	got := login(t, cluster)
+	addrOfProxy := got.SSHAddr
+	got.SSHAddr = addr
+	p, err := newStore(t, clockwork.NewRealClock()).Save(got)
+	require.NoError(t, err)
+	_, err = client.Dial(t.Context(), client.DialConfig{Profile: p})
+	require.True(t, trace.IsAccessDenied(err), "%v", err)
+	require.ErrorContains(t, err, `the certificate is that of a "Node", and not of a "Proxy"`)
+
+	_, _, err = cluster.AddNode(clienttest.NodeConfig{Name: "jump", Dir: t.TempDir(), Role: types.RoleProxy})
+	require.NoError(t, err)
+	got.SSHAddr = addrOfProxy
+	p, err = newStore(t, clockwork.NewRealClock()).Save(got)
+	require.NoError(t, err)
+	conn, err := client.Dial(t.Context(), client.DialConfig{Profile: p})
+	require.NoError(t, err)
+	defer conn.Close()
+	_, err = conn.DialNode(t.Context(), client.NodeAddr{Login: "root", Host: "jump"})
+	require.ErrorContains(t, err, `the certificate is that of a "Proxy", and not of a "Node"`)
 }
 
 // TestExpiredHost: the clock is the user's host's.

@@ -34,7 +34,10 @@ import (
 
 func (p *Process) initProxy(ctx context.Context, listeners *listeners) error {
 	s := &p.settings.Proxy
-	var m *member
+	var (
+		m       *member
+		tunnels *tunnel.Server
+	)
 	web := listeners.web.Addr()
 	registered := newRegistration(p, func(ctx context.Context) error { return p.announceProxy(ctx, m.client, web) })
 	m, err := p.newMember(ctx, memberConfig{
@@ -42,6 +45,13 @@ func (p *Process) initProxy(ctx context.Context, listeners *listeners) error {
 		listeners:   []net.Listener{listeners.proxy, listeners.tunnel},
 		publicAddrs: []string{s.PublicAddr, s.SSHPublicAddr, s.TunnelPublicAddr},
 		nodes:       true,
+		// It is called by services, which start when all is made.
+		onLocks: func(ctx context.Context, _ []types.Lock) {
+			tunnels.EndWhere(func(nodeID string) bool {
+				denied, ok := errors.AsType[*access.Denied](checkNodeLocks(ctx, m.known, nodeID, p.clock))
+				return ok && denied != nil
+			})
+		},
 		onConnected: registered.connected,
 	})
 	if err != nil {
@@ -74,7 +84,7 @@ func (p *Process) initProxy(ctx context.Context, listeners *listeners) error {
 	authorize := func(ctx context.Context, identity srv.Identity) error {
 		return node.Refusal(decider.CheckLocks(ctx, node.Person(identity)))
 	}
-	tunnels, err := tunnel.NewServer(tunnel.ServerConfig{
+	tunnels, err = tunnel.NewServer(tunnel.ServerConfig{
 		CAs:            cas,
 		Authorize:      authorizeTunnels(m.known, authorize, p.clock),
 		HostSigners:    m.identity.Signers,
@@ -99,6 +109,7 @@ func (p *Process) initProxy(ctx context.Context, listeners *listeners) error {
 		HostSigners:    m.identity.Signers,
 		Nodes:          m.known,
 		Tunnels:        tunnels,
+		CheckNode:      checkNode(m.known, p.clock),
 		Headers:        clientaddr.NewSigner(m.identity.Signers),
 		Authorize:      authorize,
 		ClusterName:    m.identity.ClusterName(),
@@ -126,11 +137,28 @@ func authorizeTunnels(locks access.Source, users func(context.Context, srv.Ident
 		if identity.HostID == "" {
 			return users(ctx, identity)
 		}
-		decider, err := access.NewDecider(access.DeciderConfig{Source: locks, ServerID: identity.HostID, Clock: clock})
-		if err != nil {
-			return trace.Wrap(err)
+		return node.Refusal(checkNodeLocks(ctx, locks, identity.HostID, clock))
+	}
+}
+
+// checkNodeLocks refuses a node that is locked, with an *access.Denied.
+func checkNodeLocks(ctx context.Context, locks access.Source, nodeID string, clock clockwork.Clock) error {
+	decider, err := access.NewDecider(access.DeciderConfig{Source: locks, ServerID: nodeID, Clock: clock})
+	if err != nil {
+		return trace.Wrap(err)
+	}
+	return trace.Wrap(decider.CheckLocks(ctx, access.Person{}))
+}
+
+// checkNode keeps users from nodes that are locked, also from one that was taken
+// over and would let them in. What is not the node's to say is for the proxy's log.
+func checkNode(locks access.Source, clock clockwork.Clock) func(context.Context, string) error {
+	return func(ctx context.Context, nodeID string) error {
+		err := checkNodeLocks(ctx, locks, nodeID, clock)
+		if denied, ok := errors.AsType[*access.Denied](err); ok {
+			return trace.AccessDenied("%s", denied.Message)
 		}
-		return node.Refusal(decider.CheckLocks(ctx, access.Person{}))
+		return trace.Wrap(err)
 	}
 }
 

@@ -35,5 +35,8 @@ func TestLockedNodesHaveNoTunnel(t *testing.T) {
 	require.ErrorAs(t, authorize(t.Context(), srv.Identity{HostID: "taken-over", Login: "taken-over"}), &refusal)
 	require.Equal(t, "node-is-locked", refusal.Reason)
 	require.NoError(t, authorize(t.Context(), srv.Identity{HostID: "other", Login: "other"}))
+	check := checkNode(locks, clockwork.NewRealClock())
+	require.EqualError(t, check(t.Context(), "taken-over"), "this host is locked")
+	require.NoError(t, check(t.Context(), "other"))
 	require.Equal(t, people, authorize(t.Context(), srv.Identity{Login: "root", TeleportUser: "alice"}))
 }

@@ -38,6 +38,11 @@ type Identity struct {
 	Cluster string
 }
 
+// ExtensionRole is the extension of a host's SSH certificate that says what the
+// host is: "Node", "Proxy" or "Auth". Teleport's own certificates have it, but its
+// api module does not declare it.
+const ExtensionRole = "x-teleport-role"
+
 // clusterOID is where Teleport's certificates name the cluster.
 func clusterOID() asn1.ObjectIdentifier { return asn1.ObjectIdentifier{1, 3, 9999, 1, 7} }
 

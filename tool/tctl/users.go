@@ -70,7 +70,10 @@ func (t *tctl) addUsers(app *kingpin.Application, register register) {
 	var names []string
 	rm.Arg("user", "The users' names.").Required().StringsVar(&names)
 	register(rm, func(ctx context.Context) error {
-		return t.remove(ctx, names, "User %q was removed.\n", (*cluster).DeleteUser)
+		if err := t.remove(ctx, names, "User %q was removed.\n", (*cluster).DeleteUser); err != nil {
+			return trace.Wrap(err)
+		}
+		return t.print("Certificates that they have go on at hosts until they expire: tctl lock --user=NAME ends them at once.\n")
 	})
 }
 

@@ -357,9 +357,10 @@ func TestClientCertificates(t *testing.T) {
 	require.True(t, trace.IsNotFound(err), "%v", err)
 
 	// A host's own, for its role.
-	credentials, id := host(t, f.auth, types.RoleNode)
-	node := f.connect(t, credentials)
-	hostRequest := &proto.HostCertsRequest{HostID: id, NodeName: "web", Role: types.RoleNode, PublicSSHKey: k.ssh, PublicTLSKey: k.tls}
+	hostRequest := &proto.HostCertsRequest{HostID: uuid.NewString(), NodeName: "web", Role: types.RoleNode, PublicSSHKey: k.ssh, PublicTLSKey: k.tls}
+	certs, err = f.auth.GenerateHostCerts(ctx, hostRequest)
+	require.NoError(t, err)
+	node := f.connect(t, k.credentials(t, certs))
 	certs, err = node.GenerateHostCerts(ctx, hostRequest)
 	require.NoError(t, err)
 	_, err = f.connect(t, k.credentials(t, certs)).Ping(ctx)
@@ -370,6 +371,7 @@ func TestClientCertificates(t *testing.T) {
 		is     func(error) bool
 	}{
 		{"another host", func(r *proto.HostCertsRequest) { r.HostID = uuid.NewString() }, trace.IsAccessDenied},
+		{"other keys", func(r *proto.HostCertsRequest) { r.PublicSSHKey = newKeys(t).ssh }, trace.IsAccessDenied},
 		{"another role", func(r *proto.HostCertsRequest) { r.Role = types.RoleAuth }, trace.IsAccessDenied},
 		{"named as the auth service", func(r *proto.HostCertsRequest) { r.DNSNames = []string{constants.APIDomain} }, trace.IsBadParameter},
 		{"several roles", func(r *proto.HostCertsRequest) { r.SystemRoles = []types.SystemRole{types.RoleAuth} }, trace.IsBadParameter},

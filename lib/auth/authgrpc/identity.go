@@ -19,6 +19,7 @@ import (
 	"google.golang.org/grpc/peer"
 
 	"teleport-auditd/lib/access"
+	"teleport-auditd/lib/auth"
 	"teleport-auditd/lib/tlsca"
 )
 
@@ -113,7 +114,7 @@ func (s *Server) identify(ctx context.Context) (*caller, error) {
 	case types.HostCA:
 		err = s.identifyHost(c, identity)
 	case types.UserCA:
-		err = s.identifyUser(ctx, c, identity)
+		err = s.identifyUser(ctx, c, identity, cert.NotBefore)
 	default:
 		err = trace.AccessDenied("the certificate of %s is of no user and no host", identity.Username)
 	}
@@ -156,13 +157,20 @@ func (s *Server) identifyHost(c *caller, identity tlsca.Identity) error {
 // identifyUser takes the roles that the certificate names and the user still
 // has: what was taken away is gone at once, and what was given comes with the
 // next certificate.
-func (s *Server) identifyUser(ctx context.Context, c *caller, identity tlsca.Identity) error {
+//
+// A certificate from before the user was made is that of another, who was removed
+// and had the same name.
+func (s *Server) identifyUser(ctx context.Context, c *caller, identity tlsca.Identity, notBefore time.Time) error {
 	user, err := s.cfg.Auth.GetUser(ctx, identity.Username, false)
 	if trace.IsNotFound(err) {
 		return trace.AccessDenied("the user %s of the certificate does not exist", identity.Username)
 	}
 	if err != nil {
 		return trace.Wrap(err)
+	}
+	// Certificates have whole seconds.
+	if created := user.GetCreatedBy().Time.Truncate(time.Second); notBefore.Add(auth.ClockSkew).Before(created) {
+		return trace.AccessDenied("the certificate of %s is older than the user of this name, who was created at %s: log in again", identity.Username, created.UTC().Format(time.RFC3339))
 	}
 	var roles []types.Role
 	var names []string
@@ -206,6 +214,35 @@ func (s *Server) checkLocks(ctx context.Context, user string, roles []string) er
 			return trace.AccessDenied("the user %s is locked: %s", user, message)
 		}
 		return trace.AccessDenied("the user %s is locked", user)
+	}
+	return nil
+}
+
+// checkNodeLock refuses a node that is locked whatever would let it take part in
+// the cluster. It may still send what it has to record, and hear that the lock has
+// ended. Proxies and auth servers go on: a lock on their host's id keeps people
+// from getting through, which the proxy itself sees to.
+func (s *Server) checkNodeLock(ctx context.Context, c *caller, method string) error {
+	if c == nil || c.role != types.RoleNode {
+		return nil
+	}
+	switch method {
+	case authMethods + "Ping", authMethods + "EmitAuditEvent", authMethods + "WatchEvents",
+		authMethods + "GetLock", authMethods + "GetLocks":
+		return nil
+	}
+	locks, err := s.cfg.Auth.GetLocks(ctx, true)
+	if err != nil {
+		return trace.Wrap(err)
+	}
+	for _, lock := range locks {
+		if !lock.Target().Equals(types.LockTarget{ServerID: c.hostID}) {
+			continue
+		}
+		if message := lock.Message(); message != "" {
+			return trace.AccessDenied("%s is locked by an administrator: %s", c, message)
+		}
+		return trace.AccessDenied("%s is locked by an administrator", c)
 	}
 	return nil
 }

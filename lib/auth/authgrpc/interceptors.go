@@ -82,6 +82,9 @@ func (s *Server) authorize(ctx context.Context, method string) (context.Context,
 	if err := rule.check(c, method, known); err != nil {
 		return nil, trace.Wrap(err)
 	}
+	if err := s.checkNodeLock(ctx, c, method); err != nil {
+		return nil, trace.Wrap(err)
+	}
 	if c == nil {
 		return auth.WithCaller(ctx, auth.Caller{RemoteAddr: remoteAddr(ctx)}), nil
 	}

@@ -189,8 +189,8 @@ func (c *Cluster) listen() (net.Listener, error) {
 	return listener, err
 }
 
-// hostKey is a host's, with a certificate for the names.
-func (c *Cluster) hostKey(principals ...string) (ssh.Signer, error) {
+// hostKey is a host's, with a certificate of the role for the names.
+func (c *Cluster) hostKey(role types.SystemRole, principals ...string) (ssh.Signer, error) {
 	key, err := newSigner()
 	if err != nil {
 		return nil, err
@@ -201,6 +201,7 @@ func (c *Cluster) hostKey(principals ...string) (ssh.Signer, error) {
 		ValidPrincipals: principals,
 		ValidAfter:      uint64(time.Now().Add(-time.Minute).Unix()),
 		ValidBefore:     uint64(time.Now().Add(time.Hour).Unix()),
+		Permissions:     ssh.Permissions{Extensions: map[string]string{tlsca.ExtensionRole: string(role)}},
 	}
 	if err := cert.SignCert(rand.Reader, c.hostSSH); err != nil {
 		return nil, err
@@ -226,7 +227,7 @@ func (c *Cluster) Nodes(context.Context) ([]types.Server, error) {
 }
 
 func (c *Cluster) startSSH() error {
-	key, err := c.hostKey("127.0.0.1", "localhost", "proxy."+c.Name)
+	key, err := c.hostKey(types.RoleProxy, "127.0.0.1", "localhost", "proxy."+c.Name)
 	if err != nil {
 		return err
 	}

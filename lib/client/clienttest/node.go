@@ -34,6 +34,8 @@ type NodeConfig struct {
 	Dir string
 	// Shown are the names in its certificate, if they are to be wrong.
 	Shown []string
+	// Role is the role in its certificate, if it is to be wrong.
+	Role types.SystemRole
 	// Banner is what it says to who logs in.
 	Banner string
 }
@@ -49,7 +51,11 @@ func (c *Cluster) AddNode(cfg NodeConfig) (id, addr string, err error) {
 	if names == nil {
 		names = []string{id, id + "." + c.Name, cfg.Name, cfg.Name + "." + c.Name, "127.0.0.1"}
 	}
-	key, err := c.hostKey(names...)
+	role := cfg.Role
+	if role == "" {
+		role = types.RoleNode
+	}
+	key, err := c.hostKey(role, names...)
 	if err != nil {
 		return "", "", err
 	}

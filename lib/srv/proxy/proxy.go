@@ -107,6 +107,10 @@ type Config struct {
 	// Tunnels leads to the nodes that dial out. Where it is nil, they cannot be
 	// reached.
 	Tunnels Tunnels
+	// CheckNode refuses to lead anybody to the node with this host id, as where
+	// it is locked: the error's text is for the client. Where it is nil, all
+	// registered nodes can be reached.
+	CheckNode func(ctx context.Context, nodeID string) error
 	// Headers makes what tells nodes the client's address. Where it is nil,
 	// nodes see the proxy's. Nodes of OpenSSH's are told nothing.
 	Headers Headers
@@ -262,6 +266,14 @@ func (s *Server) connect(ctx context.Context, conn *srv.Conn, channel ssh.NewCha
 		log.Infof("Refused a connection: %v", err)
 		s.reject(channel, ssh.Prohibited, err.Error())
 		return nil, false
+	}
+
+	if s.cfg.CheckNode != nil {
+		if err := s.cfg.CheckNode(ctx, node.GetName()); err != nil {
+			log.Infof("Refused a connection to node %q (%s): %v", node.GetHostname(), node.GetName(), trace.UserMessage(err))
+			s.reject(channel, ssh.Prohibited, fmt.Sprintf("node %q cannot be reached: %s", short(request.Host), trace.UserMessage(err)))
+			return nil, false
+		}
 	}
 
 	target, err := s.dial(ctx, conn.RemoteAddr(), node)

@@ -7,6 +7,7 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"runtime"
@@ -16,6 +17,7 @@ import (
 	"time"
 
 	"github.com/gravitational/teleport/api/types"
+	"github.com/gravitational/trace"
 	"github.com/jonboulle/clockwork"
 	"github.com/sirupsen/logrus"
 	logtest "github.com/sirupsen/logrus/hooks/test"
@@ -79,7 +81,7 @@ type cluster struct {
 	clock    *clockwork.FakeClock
 }
 
-func newCluster(t *testing.T) *cluster {
+func newCluster(t *testing.T, change ...func(*proxy.Config)) *cluster {
 	t.Helper()
 	log, hook := logtest.NewNullLogger()
 	log.SetLevel(logrus.DebugLevel)
@@ -99,7 +101,7 @@ func newCluster(t *testing.T) *cluster {
 	cas := &srvtest.CAs{}
 	cas.Trust(c.ca)
 	key := srvtest.NewKey(t)
-	c.proxy, err = proxy.New(proxy.Config{
+	cfg := proxy.Config{
 		CAs:         cas,
 		HostSigners: func() []ssh.Signer { return []ssh.Signer{key} },
 		Nodes:       c.nodes,
@@ -107,7 +109,11 @@ func newCluster(t *testing.T) *cluster {
 		Emitter:     c.recorder,
 		Clock:       c.clock,
 		Log:         log,
-	})
+	}
+	for _, change := range change {
+		change(&cfg)
+	}
+	c.proxy, err = proxy.New(cfg)
 	require.NoError(t, err)
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
@@ -261,6 +267,27 @@ func TestNodesThatCannotBeReached(t *testing.T) {
 	c.nodes.fail(nil)
 	_, err = c.login(t).NewSession()
 	requireRejected(t, err, ssh.Prohibited, jumpHost)
+}
+
+// TestLockedNode: nobody is led to a node that Config.CheckNode refuses, also where
+// it has a tunnel, and the others go on.
+func TestLockedNode(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, func(cfg *proxy.Config) {
+		cfg.CheckNode = func(_ context.Context, nodeID string) error {
+			if nodeID == "uuid-of-locked" {
+				return trace.AccessDenied("this host is locked: taken over")
+			}
+			return nil
+		}
+	})
+	c.nodes.register(t, "uuid-of-locked", "locked", c.node.Addr().String())
+	client := c.login(t)
+	for _, name := range []string{"locked", "uuid-of-locked"} {
+		_, err := open(client, name, 22)
+		requireRejected(t, err, ssh.Prohibited, fmt.Sprintf("node %q cannot be reached: this host is locked: taken over", name))
+	}
+	c.through(t, client)
 }
 
 func TestRefusedClient(t *testing.T) {

@@ -165,6 +165,22 @@ func (s *Server) Shutdown(ctx context.Context) error {
 // until they have ended.
 func (s *Server) Close() error { return s.srv.Close() }
 
+// EndWhere closes the tunnels, and what goes through them, of the nodes whose host
+// id end picks.
+func (s *Server) EndWhere(end func(nodeID string) bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for nodeID, tunnels := range s.tunnels {
+		if !end(nodeID) {
+			continue
+		}
+		for _, t := range tunnels {
+			t.retired = true
+			t.conn.Close() // it is removed when it has ended
+		}
+	}
+}
+
 // handle is one connection, of a node or of a user.
 func (s *Server) handle(ctx context.Context, conn *srv.Conn) {
 	go ssh.DiscardRequests(conn.Requests)

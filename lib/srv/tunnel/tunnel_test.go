@@ -628,6 +628,24 @@ func TestAuthorize(t *testing.T) {
 	require.True(t, trace.IsNotFound(err))
 }
 
+// TestEndWhere: the tunnels of a node that is shut out end, with what goes through
+// them, and those of others stay.
+func TestEndWhere(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	agent, stop := w.agent(t, w.node(t))
+	_, nodeSide := w.pair(t, agent, 0)
+	w.server.EndWhere(func(nodeID string) bool { return nodeID == "another" })
+	_, err := w.server.Dial(t.Context(), uuid)
+	require.NoError(t, err)
+	w.server.EndWhere(func(nodeID string) bool { return nodeID == uuid })
+	_, err = nodeSide.Read(make([]byte, 1))
+	require.Error(t, err)
+	stop()
+	_, err = w.server.Dial(t.Context(), uuid)
+	require.True(t, trace.IsNotFound(err), "%v", err)
+}
+
 // TestOtherProxies: a node gives its tunnel to nobody but a proxy of its cluster.
 func TestOtherProxies(t *testing.T) {
 	t.Parallel()
