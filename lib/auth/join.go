@@ -181,19 +181,19 @@ func (s *Server) register(ctx context.Context, req *types.RegisterUsingTokenRequ
 		return nil, token, trace.Wrap(err)
 	}
 	if err := s.checkBinding(ctx, checked); err != nil {
-		return nil, token.Expiry(), trace.Wrap(err)
+		return nil, token, trace.Wrap(err)
 	}
 	if err := s.checkSameHost(ctx, token, checked.ssh); err != nil {
-		return nil, token.Expiry(), trace.Wrap(err)
+		return nil, token, trace.Wrap(err)
 	}
 	if err := s.checkNames(ctx, checked); err != nil {
-		return nil, token.Expiry(), trace.Wrap(err)
+		return nil, token, trace.Wrap(err)
 	}
 	if err := s.useToken(ctx, token, req); err != nil {
 		return nil, token, trace.Wrap(err)
 	}
 	if err := s.bindHost(ctx, checked); err != nil {
-		return nil, token.Expiry(), trace.Wrap(err)
+		return nil, token, trace.Wrap(err)
 	}
 	certs, err := s.signHostCerts(ctx, checked)
 	return certs, token, trace.Wrap(err)
