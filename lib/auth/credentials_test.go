@@ -789,7 +789,7 @@ func TestResetWhileALinkIsUsed(t *testing.T) {
 	old := p.invite(t, "alice")
 	secret := p.secret(t, old.GetName())
 	store := &meanwhile{Backend: p.store}
-	p.Credentials.backend = store
+	p.backend = store
 	var newer types.UserToken
 	store.do = func() {
 		var err error

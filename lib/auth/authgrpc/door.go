@@ -78,7 +78,6 @@ func (s *Server) anonymousOptions() []grpc.ServerOption {
 		// What is held of messages that are not whole yet.
 		grpc.StaticStreamWindowSize(anonymousMessage),
 		grpc.StaticConnWindowSize(anonymousMessage),
-		grpc.SharedWriteBuffer(true),
 		grpc.KeepaliveParams(keepalive.ServerParameters{
 			MaxConnectionIdle:     anonymousIdle,
 			MaxConnectionAge:      anonymousAge,

@@ -263,10 +263,14 @@ func (s *Server) Serve(listener net.Listener) error {
 	if err != nil {
 		return trace.Wrap(err)
 	}
-	ended := make(chan error, 1)
-	go func() { ended <- s.anonymous.Serve(anonymous) }()
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		// It ends with its listener, which is closed below.
+		_ = s.anonymous.Serve(anonymous)
+	}()
 	err = s.grpc.Serve(door)
-	_ = anonymous.Close() // which has ended the other's Serve, if nothing else has
+	_ = anonymous.Close()
 	<-ended
 	if errors.Is(err, grpc.ErrServerStopped) {
 		return nil
