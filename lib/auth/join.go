@@ -27,7 +27,7 @@ import (
 
 	"teleport-auditd/lib/backend"
 	"teleport-auditd/lib/limits"
-	"teleport-auditd/lib/srv/notice"
+	"teleport-auditd/lib/notice"
 )
 
 // InstanceJoinEvent and its codes are of the event of a host that joined, or

@@ -13,7 +13,7 @@ import (
 	"github.com/jonboulle/clockwork"
 	"github.com/sirupsen/logrus"
 
-	"teleport-auditd/lib/srv/notice"
+	"teleport-auditd/lib/notice"
 )
 
 // maxBanner is how much of a banner's file is shown.

@@ -59,7 +59,7 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"teleport-auditd/lib/auditd"
-	"teleport-auditd/lib/srv/notice"
+	"teleport-auditd/lib/notice"
 )
 
 // The bounds that hold where Config leaves them out; both are OpenSSH's.

@@ -41,8 +41,8 @@ import (
 	"google.golang.org/grpc"
 
 	"teleport-auditd/lib/auth/login"
+	"teleport-auditd/lib/firstbytes"
 	"teleport-auditd/lib/limits"
-	"teleport-auditd/lib/srv/firstbytes"
 )
 
 const (

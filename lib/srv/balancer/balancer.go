@@ -27,8 +27,8 @@ import (
 	proxyproto "github.com/pires/go-proxyproto"
 	"github.com/sirupsen/logrus"
 
-	"teleport-auditd/lib/srv/firstbytes"
-	"teleport-auditd/lib/srv/notice"
+	"teleport-auditd/lib/firstbytes"
+	"teleport-auditd/lib/notice"
 )
 
 const (

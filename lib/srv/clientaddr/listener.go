@@ -18,9 +18,9 @@ import (
 	"github.com/sirupsen/logrus"
 	"golang.org/x/crypto/ssh"
 
+	"teleport-auditd/lib/firstbytes"
+	"teleport-auditd/lib/notice"
 	"teleport-auditd/lib/srv"
-	"teleport-auditd/lib/srv/firstbytes"
-	"teleport-auditd/lib/srv/notice"
 )
 
 const (

@@ -17,8 +17,8 @@ import (
 	"github.com/sirupsen/logrus"
 	"golang.org/x/crypto/ssh"
 
+	"teleport-auditd/lib/notice"
 	"teleport-auditd/lib/srv"
-	"teleport-auditd/lib/srv/notice"
 )
 
 const (

@@ -30,9 +30,9 @@ import (
 	"github.com/jonboulle/clockwork"
 	"github.com/sirupsen/logrus"
 
+	"teleport-auditd/lib/firstbytes"
 	"teleport-auditd/lib/limits"
-	"teleport-auditd/lib/srv/firstbytes"
-	"teleport-auditd/lib/srv/notice"
+	"teleport-auditd/lib/notice"
 	"teleport-auditd/lib/srv/relay"
 )
 

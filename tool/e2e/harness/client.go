@@ -168,7 +168,7 @@ func (c *Client) RunWith(stdin string, args ...string) Result {
 	defer cancel()
 	plain := c.Command(args...)
 	cmd := exec.CommandContext(ctx, plain.Path, plain.Args[1:]...)
-	cmd.Env, cmd.SysProcAttr, cmd.WaitDelay = plain.Env, plain.SysProcAttr, time.Second
+	cmd.Env, cmd.SysProcAttr, cmd.WaitDelay = plain.Env, plain.SysProcAttr, 10*time.Second
 	var out, errs bytes.Buffer
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(stdin), &out, &errs
 	err := cmd.Run()
