@@ -49,6 +49,7 @@ func TestImports(t *testing.T) {
 		{pkg: "./lib/srv/node", forbidden: []string{module + "lib/service", module + "lib/auth", module + "lib/config", module + "tool/"}},
 		{pkg: "./lib/srv/proxy", forbidden: []string{module + "lib/service", module + "lib/auth", module + "lib/config", module + "lib/srv/node", module + "tool/"}},
 		{pkg: "./lib/auth", forbidden: []string{module + "lib/service", module + "lib/srv", module + "tool/"}},
+		{pkg: "./lib/auth/authgrpc", forbidden: []string{module + "lib/service", module + "lib/srv", module + "tool/"}},
 		{pkg: "./lib/service", forbidden: []string{module + "tool/"}},
 	} {
 		t.Run(test.pkg, func(t *testing.T) {
