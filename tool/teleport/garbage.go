@@ -9,6 +9,7 @@ import (
 	"runtime"
 	"runtime/debug"
 	"runtime/metrics"
+	"sync/atomic"
 	"time"
 )
 
@@ -26,16 +27,22 @@ const (
 	// and a transfer does from its beginning; goingRate is what keeps it one.
 	beginRate = 256 << 20
 	goingRate = 64 << 20
+	// workRate is more than a daemon allocates at rest. What work of less than a
+	// transfer's rate leaves behind would stay until the next collection, which at
+	// rest is minutes away.
+	workRate = 16 << 20
 	// beginInterval is the shortest time that a rate is taken of, lookInterval the
 	// time between two looks at a transfer's.
 	beginInterval = 8 * time.Millisecond
 	lookInterval  = time.Second
 )
 
-// collector notices transfers by the garbage that they make.
+// collector notices transfers, and work, by the garbage that they make.
 type collector struct {
 	at        time.Time
 	allocated uint64
+	// working is set until the memory of noticed work is given back.
+	working atomic.Bool
 }
 
 // paceCollections takes care of the collections of this process from here on. It
@@ -63,30 +70,48 @@ func (c *collector) look() {
 		c.watch()
 		return
 	}
-	busy := c.rate(now, allocated) >= beginRate
+	rate := float64(allocated-c.allocated) / now.Sub(c.at).Seconds()
 	c.at, c.allocated = now, allocated
-	if !busy {
-		c.watch()
+	if rate >= beginRate {
+		debug.SetGCPercent(percentFor(live))
+		go func() {
+			waitBelow(goingRate)
+			debug.SetGCPercent(idlePercent)
+			c.at = time.Now()
+			c.allocated, _ = heap()
+			c.watch()
+			c.giveBack()
+		}()
 		return
 	}
-	debug.SetGCPercent(percentFor(live))
-	go func() {
-		for busy {
-			time.Sleep(lookInterval)
-			now := time.Now()
-			allocated, _ := heap()
-			busy = c.rate(now, allocated) >= goingRate
-			c.at, c.allocated = now, allocated
-		}
-		debug.SetGCPercent(idlePercent)
-		debug.FreeOSMemory()
-		c.watch()
-	}()
+	if rate >= workRate {
+		go c.giveBack()
+	}
+	c.watch()
 }
 
-// rate is how many bytes a second were allocated since the last look.
-func (c *collector) rate(now time.Time, allocated uint64) float64 {
-	return float64(allocated-c.allocated) / now.Sub(c.at).Seconds()
+// giveBack returns the memory of work that was noticed when that is over. It does
+// nothing where another call is about to.
+func (c *collector) giveBack() {
+	if c.working.Swap(true) {
+		return
+	}
+	waitBelow(workRate)
+	c.working.Store(false)
+	debug.FreeOSMemory()
+}
+
+// waitBelow waits until fewer bytes a second are allocated than the rate.
+func waitBelow(rate float64) {
+	before, _ := heap()
+	for {
+		time.Sleep(lookInterval)
+		now, _ := heap()
+		if float64(now-before)/lookInterval.Seconds() < rate {
+			return
+		}
+		before = now
+	}
 }
 
 // percentFor returns the growth for a transfer on a heap with so much in use.
