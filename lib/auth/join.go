@@ -60,22 +60,48 @@ const (
 	// second after them.
 	maxRecordedJoins  = 200
 	recordedJoinsRate = 0.5
+	// longToken is how long the tokens are that tctl makes, 128 bits in hex. Nobody
+	// guesses one of this length, however often.
+	longToken = 32
 )
 
-// joinLimits bound what strangers cause who try to join.
+// joinLimits bound what those cause who try to join.
 type joinLimits struct {
-	refused  *limits.Rate
-	recorded *limits.Rate // of all together
+	// Who has a token does not have to wait for what strangers are refused: these
+	// may have the same address, that of a proxy.
+	strangers, holders joinLimit
 	// beyond tells of those that have no event of their own.
 	beyond *notice.Notice
 }
 
+// joinLimit is what all of one kind may cause.
+type joinLimit struct {
+	refused  *limits.Rate
+	recorded *limits.Rate // of all together
+}
+
 func newJoinLimits(s *Server) *joinLimits {
-	return &joinLimits{
-		refused:  limits.NewRate(refusedJoinsRate, maxRefusedJoins, joiningClients, s.clock),
-		recorded: limits.NewRate(recordedJoinsRate, maxRecordedJoins, 1, s.clock),
-		beyond:   notice.New(s.clock, s.tellRefusedJoins),
+	limit := func() joinLimit {
+		return joinLimit{
+			refused:  limits.NewRate(refusedJoinsRate, maxRefusedJoins, joiningClients, s.clock),
+			recorded: limits.NewRate(recordedJoinsRate, maxRecordedJoins, 1, s.clock),
+		}
 	}
+	return &joinLimits{strangers: limit(), holders: limit(), beyond: notice.New(s.clock, s.tellRefusedJoins)}
+}
+
+// mayTry is the limit that holds for a request before anything else of it is
+// looked at. A token that could be guessed is a stranger's: the limit is what keeps
+// it from being guessed.
+func (s *Server) mayTry(ctx context.Context, req *types.RegisterUsingTokenRequest) *limits.Rate {
+	if len(req.Token) < longToken || len(req.Token) > MaxNameLength {
+		return s.joins.strangers.refused
+	}
+	// Without an answer of the store nobody joins, either way.
+	if _, err := s.store.Get(ctx, tokenCollection().key(req.Token)); err != nil {
+		return s.joins.strangers.refused
+	}
+	return s.joins.holders.refused
 }
 
 // tellRefusedJoins is the line and the event of joins that have none of their own.
@@ -112,13 +138,14 @@ func (s *Server) RegisterUsingToken(ctx context.Context, req *types.RegisterUsin
 	if req == nil {
 		return nil, trace.BadParameter("there is no request to join")
 	}
-	if !s.joins.refused.Allow(req.RemoteAddr) {
+	refused := s.mayTry(ctx, req)
+	if !refused.Allow(req.RemoteAddr) {
 		s.joins.beyond.Happened(errors.New(eventText(req.RemoteAddr)))
 		return nil, trace.LimitExceeded("too many joins were refused to this address: try again in a minute")
 	}
 	certs, token, err := s.register(ctx, req)
 	if !trace.IsAccessDenied(err) && !trace.IsBadParameter(err) {
-		s.joins.refused.Return(req.RemoteAddr)
+		refused.Return(req.RemoteAddr)
 	}
 	event := &apievents.InstanceJoin{
 		Metadata: apievents.Metadata{Type: InstanceJoinEvent, Code: InstanceJoinCode},
@@ -135,7 +162,12 @@ func (s *Server) RegisterUsingToken(ctx context.Context, req *types.RegisterUsin
 		event.TokenExpires = token.Expiry()
 	}
 	if err != nil {
-		if !s.joins.recorded.Allow("") {
+		// Strangers must not hide who comes with a token that somebody else has used.
+		recorded := s.joins.strangers.recorded
+		if token != nil {
+			recorded = s.joins.holders.recorded
+		}
+		if !recorded.Allow("") {
 			s.joins.beyond.Happened(errors.New(eventText(req.RemoteAddr)))
 			return nil, trace.Wrap(err)
 		}

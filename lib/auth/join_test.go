@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -231,6 +232,54 @@ func TestRefusedJoinsAreBounded(t *testing.T) {
 	for _, join := range joins {
 		require.True(t, join.Success)
 	}
+}
+
+// TestStrangersHoldNobodyUp: hosts that join through a proxy have its address, and
+// so has whoever else comes through it.
+func TestStrangersHoldNobodyUp(t *testing.T) {
+	ctx := t.Context()
+	s := open(t, Config{Clock: clockwork.NewFakeClockAt(today())})
+	long, short := strings.Repeat("0f", longToken/2), "could-be-guessed"
+	addToken(t, s, long, time.Hour, types.RoleNode)
+	addToken(t, s, short, time.Hour, types.RoleNode)
+	for i := range 2 * maxRefusedJoins {
+		_, err := s.RegisterUsingToken(ctx, joinRequest(t, fmt.Sprintf("%0*d", longToken, i)))
+		require.Equal(t, i < maxRefusedJoins, trace.IsAccessDenied(err), "%v", err)
+		require.Equal(t, i >= maxRefusedJoins, trace.IsLimitExceeded(err), "%v", err)
+	}
+	_, err := s.RegisterUsingToken(ctx, joinRequest(t, short))
+	require.True(t, trace.IsLimitExceeded(err), "a guess that is right is told from one that is wrong: %v", err)
+	_, err = s.RegisterUsingToken(ctx, joinRequest(t, long))
+	require.NoError(t, err)
+
+	// Whoever has a token is bounded, too.
+	for i := range 2 * maxRefusedJoins {
+		_, err := s.RegisterUsingToken(ctx, joinRequest(t, long))
+		require.Equal(t, i < maxRefusedJoins, trace.IsAccessDenied(err), "%v", err)
+		require.Equal(t, i >= maxRefusedJoins, trace.IsLimitExceeded(err), "%v", err)
+	}
+}
+
+// TestStrangersHideNobody: that a used token comes again is an event of its own,
+// however much else there is.
+func TestStrangersHideNobody(t *testing.T) {
+	ctx := t.Context()
+	s := open(t, Config{Clock: clockwork.NewFakeClockAt(today())})
+	addToken(t, s, "a-token-of-an-hour", time.Hour, types.RoleNode)
+	_, err := s.RegisterUsingToken(ctx, joinRequest(t, "a-token-of-an-hour"))
+	require.NoError(t, err)
+	for i := range 2 * maxRecordedJoins {
+		bad := joinRequest(t, "none-of-yours")
+		bad.RemoteAddr = fmt.Sprintf("10.0.%d.%d", i/250, i%250)
+		_, err := s.RegisterUsingToken(ctx, bad)
+		require.True(t, trace.IsAccessDenied(err), "%v", err)
+	}
+	thief := joinRequest(t, "a-token-of-an-hour")
+	_, err = s.RegisterUsingToken(ctx, thief)
+	require.True(t, trace.IsAccessDenied(err), "%v", err)
+	require.True(t, slices.ContainsFunc(eventsOf[*apievents.InstanceJoin](t, s), func(join *apievents.InstanceJoin) bool {
+		return join.HostID == thief.HostID
+	}))
 }
 
 // TestRecordedJoinsAreBounded: so it is with many addresses.
