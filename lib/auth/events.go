@@ -128,12 +128,18 @@ type storedEvent struct {
 // EmitAuditEvent keeps an event. It must have a type and a code. An id, the time
 // and the cluster's name are filled in where they are missing; one of another
 // cluster is refused. Sent twice with the same id and time it is kept once. What
-// is too long of it is cut.
+// is too long of it is cut. It is kept for a year; what a host tells of somebody
+// whom nobody knows, for three days.
 //
 // The error is trace.BadParameter for an event that cannot be kept: whoever
 // sends it again will get the same answer.
 func (s *Server) EmitAuditEvent(ctx context.Context, event apievents.AuditEvent) error {
-	return trace.Wrap(s.keepEvent(ctx, event, eventsKept))
+	kept := eventsKept
+	if attempt, ok := event.(*apievents.AuthAttempt); ok && !attempt.Success && attempt.User == "" {
+		// A host tells of somebody who has not shown who it is.
+		kept = strangersEventsKept
+	}
+	return trace.Wrap(s.keepEvent(ctx, event, kept))
 }
 
 // EmitStrangersEvent is EmitAuditEvent for an event about a name or a token that

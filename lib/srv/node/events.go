@@ -6,6 +6,7 @@
 package node
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"net"
@@ -15,9 +16,12 @@ import (
 
 	"github.com/google/uuid"
 	apievents "github.com/gravitational/teleport/api/types/events"
+	"github.com/jonboulle/clockwork"
 
 	"teleport-auditd/lib/auditd"
 	"teleport-auditd/lib/events/sessions"
+	"teleport-auditd/lib/limits"
+	"teleport-auditd/lib/notice"
 	"teleport-auditd/lib/srv"
 	"teleport-auditd/lib/srv/session"
 	"teleport-auditd/lib/version"
@@ -41,6 +45,43 @@ const (
 	maxEventText    = 255
 	maxEventCommand = 4096
 )
+
+const (
+	// maxRefused is how many refusals at once have an event of their own, and
+	// refusedRate how many a second after them: of strangers all together, and of
+	// people with a certificate from one address.
+	maxRefused  = 200
+	refusedRate = 0.5
+	// refusedClients is how many addresses are remembered.
+	refusedClients = 10_000
+)
+
+// refusals bound what anybody who reaches the port can have the cluster's audit log
+// keep. This host's own audit trail has each of them.
+type refusals struct {
+	// Strangers must not hide what somebody with a certificate has tried.
+	strangers, people *limits.Rate
+	// beyond tells of those that have no event of their own.
+	beyond *notice.Notice
+}
+
+func newRefusals(clock clockwork.Clock, tell func(times int, last error)) *refusals {
+	return &refusals{
+		strangers: limits.NewRate(refusedRate, maxRefused, 1, clock),
+		people:    limits.NewRate(refusedRate, maxRefused, refusedClients, clock),
+		beyond:    notice.New(clock, tell),
+	}
+}
+
+// allow tells whether the refusal may have an event, and counts it where not.
+func (r *refusals) allow(refused srv.Refused) bool {
+	addr := refused.RemoteAddr.String()
+	if refused.TeleportUser == "" && r.strangers.Allow("") || refused.TeleportUser != "" && r.people.Allow(addr) {
+		return true
+	}
+	r.beyond.Happened(errors.New(addr))
+	return false
+}
 
 // loginEvents is what was told of one login.
 type loginEvents struct {
@@ -131,18 +172,33 @@ func (l *login) tellEnd() {
 	l.server.cfg.Events(sessions.End(start, l.server.eventMetadata("", "")))
 }
 
-// tellRefused tells of somebody who could not authenticate, or was not let in.
-// The event has no place for a server but its address.
+// tellRefused tells of somebody who could not authenticate, or was not let in,
+// unless there are too many of them.
 func (s *Server) tellRefused(r srv.Refused) {
+	if s.refusals.allow(r) {
+		s.tellAuth(clean(r.Reason, maxEventText),
+			apievents.UserMetadata{User: clean(r.TeleportUser, maxEventText), Login: clean(r.Login, maxEventText)},
+			connectionMetadata(r.RemoteAddr, r.LocalAddr))
+	}
+}
+
+// tellManyRefused is the event of refusals that have none of their own.
+func (s *Server) tellManyRefused(times int, last error) {
+	s.tellAuth(fmt.Sprintf("refused beside those with an event of their own: %d, the last from the address of this event", times),
+		apievents.UserMetadata{}, apievents.ConnectionMetadata{RemoteAddr: last.Error(), Protocol: "ssh"})
+}
+
+// tellAuth writes an event that has no place for a server but its address.
+func (s *Server) tellAuth(reason string, user apievents.UserMetadata, connection apievents.ConnectionMetadata) {
 	message := ""
 	if s.cfg.Hostname != "" {
 		message = "refused by the node " + s.cfg.Hostname
 	}
 	s.cfg.Events(&apievents.AuthAttempt{
 		Metadata:           s.eventMetadata(authAttemptEvent, authAttemptCode),
-		UserMetadata:       apievents.UserMetadata{User: clean(r.TeleportUser, maxEventText), Login: clean(r.Login, maxEventText)},
-		ConnectionMetadata: connectionMetadata(r.RemoteAddr, r.LocalAddr),
-		Status:             apievents.Status{Error: clean(r.Reason, maxEventText), UserMessage: message},
+		UserMetadata:       user,
+		ConnectionMetadata: connection,
+		Status:             apievents.Status{Error: reason, UserMessage: message},
 	})
 }
 

@@ -129,8 +129,8 @@ type Config struct {
 	// wait for it.
 	Access func(ctx context.Context, identity srv.Identity) (access.Options, error)
 	// Events takes the events of the cluster's audit log: the start and the end
-	// of each login, and logins that were refused. It must not block. Nil has
-	// none.
+	// of each login, and logins that were refused, or how many where there are too
+	// many of them. It must not block. Nil has none.
 	Events func(apievents.AuditEvent)
 	// Hostname and Labels are the node's, for Events.
 	Hostname string
@@ -208,6 +208,8 @@ type Server struct {
 	// debug says that the log takes what is for developers.
 	debug bool
 	srv   *srv.Server
+	// refusals is nil without Config.Events.
+	refusals *refusals
 	// buffers are lent to forwarded connections, outputs to sessions.
 	buffers forward.Buffers
 	// gates bound the threads that users hold up.
@@ -247,6 +249,7 @@ func New(cfg Config) (*Server, error) {
 		}
 	}
 	if cfg.Events != nil {
+		s.refusals = newRefusals(cfg.Clock, s.tellManyRefused)
 		srvConfig.Refused = s.tellRefused
 	}
 	if cfg.PAM.Authenticate {
@@ -272,11 +275,24 @@ func (s *Server) Serve(l net.Listener) error { return trace.Wrap(s.srv.Serve(l))
 
 // Shutdown stops accepting and waits for the connections to end by themselves,
 // or for ctx.
-func (s *Server) Shutdown(ctx context.Context) error { return trace.Wrap(s.srv.Shutdown(ctx)) }
+func (s *Server) Shutdown(ctx context.Context) error {
+	defer s.ended()
+	return trace.Wrap(s.srv.Shutdown(ctx))
+}
 
 // Close ends all connections, each with its record, and returns when the last
 // one's processes are gone.
-func (s *Server) Close() error { return trace.Wrap(s.srv.Close()) }
+func (s *Server) Close() error {
+	defer s.ended()
+	return trace.Wrap(s.srv.Close())
+}
+
+// ended says what was counted and not yet said.
+func (s *Server) ended() {
+	if s.refusals != nil {
+		s.refusals.beyond.Close()
+	}
+}
 
 // connection is one client that has proven who it is.
 type connection struct {
