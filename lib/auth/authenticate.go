@@ -27,6 +27,8 @@ const (
 	// loginMethod is how Teleport names logins with a password.
 	loginMethod = "local"
 
+	reasonMalformed = "request-is-malformed"
+
 	// eventTimeout bounds the writing of an event whose client may be gone.
 	eventTimeout = 10 * time.Second
 )
@@ -77,13 +79,20 @@ func (c *Credentials) Authenticate(ctx context.Context, req login.Request) (*log
 	emit, cancel := context.WithTimeout(context.WithoutCancel(ctx), eventTimeout)
 	defer cancel()
 	write := c.cluster.EmitAuditEvent
-	if c.isStranger(emit, req.User) {
+	if !refused.counted() || c.isStranger(emit, req.User) {
 		write = c.cluster.EmitStrangersEvent
 	}
 	if failed := write(emit, event); failed != nil {
 		c.log.WithError(failed).Warnf("A failed login as %q could not be written to the audit log.", req.User)
 	}
 	return nil, c.answer(err)
+}
+
+// counted tells whether the password was looked at, of which the lockout bounds how
+// often it may be. All else is refused as often as anybody likes, also to somebody
+// whose name is known, and says little.
+func (r *refusal) counted() bool {
+	return r != nil && !trace.IsLimitExceeded(r.err) && r.reason != reasonMalformed
 }
 
 // isStranger tells whether no user has the name: whoever likes can make up as many
@@ -99,10 +108,10 @@ func (c *Credentials) isStranger(ctx context.Context, name string) bool {
 // authenticate counts the attempt, and makes it.
 func (c *Credentials) authenticate(ctx context.Context, req login.Request) (*login.Response, *otpDevice, error) {
 	if req.TTL < 0 {
-		return nil, nil, refuse("request-is-malformed", trace.BadParameter("certificates cannot be valid for %v: ask for a positive time", req.TTL))
+		return nil, nil, refuse(reasonMalformed, trace.BadParameter("certificates cannot be valid for %v: ask for a positive time", req.TTL))
 	}
 	if len(req.SSHPublicKey) == 0 && len(req.TLSPublicKey) == 0 {
-		return nil, nil, refuse("request-is-malformed", trace.BadParameter("there is no public key to sign"))
+		return nil, nil, refuse(reasonMalformed, trace.BadParameter("there is no public key to sign"))
 	}
 	if err := checkUser(req.User); err != nil {
 		// No user has such a name, and none is locked out of it. It costs what

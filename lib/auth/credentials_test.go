@@ -755,7 +755,8 @@ func TestHashingIsBounded(t *testing.T) {
 	}
 }
 
-// TestStrangersEvents: what is said of names that nobody has is for the short while.
+// TestStrangersEvents: what is said of names that nobody has, and of attempts that
+// were not looked at, is for the short while.
 func TestStrangersEvents(t *testing.T) {
 	p := newPeople(t)
 	for _, tc := range []struct {
@@ -767,6 +768,23 @@ func TestStrangersEvents(t *testing.T) {
 		require.Equal(t, tc.strangers, p.cluster.strangers)
 	}
 	require.Len(t, p.cluster.logins(), 3)
+
+	// So it is with what no lockout bounds.
+	malformed := loginRequest("alice", "wrong", "")
+	malformed.TTL = -1
+	_, err := p.Authenticate(t.Context(), malformed)
+	require.Error(t, err)
+	require.Equal(t, 3, p.cluster.strangers)
+	for range MaxLoginFailures - 1 {
+		_, err := p.Authenticate(t.Context(), loginRequest("alice", "wrong", ""))
+		require.EqualError(t, err, login.WrongCredentials)
+	}
+	require.Equal(t, 3, p.cluster.strangers)
+	for i := range 10 {
+		_, err := p.Authenticate(t.Context(), loginRequest("alice", "wrong", ""))
+		require.True(t, trace.IsLimitExceeded(err), "%v", err)
+		require.Equal(t, 4+i, p.cluster.strangers)
+	}
 }
 
 // meanwhile does something once, before a password is written.
