@@ -74,23 +74,27 @@ func closeWrite(conn net.Conn) {
 	}
 }
 
-// Conns carries bytes between two connections until both ways have ended, each by
-// itself, or one of them has failed, and closes both. ctx ends both at once.
-func Conns(ctx context.Context, a, b net.Conn) {
+// Conns carries bytes between a client and a server until both ways have ended, each
+// by itself, or one of them has failed, and closes both. A client whose server has
+// ended has some seconds to end as well: it could stay for ever. ctx ends both at
+// once.
+func Conns(ctx context.Context, client, server net.Conn) {
 	stop := context.AfterFunc(ctx, func() {
-		a.Close()
-		b.Close()
+		client.Close()
+		server.Close()
 	})
 	defer stop()
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		oneWay(a, b)
+		oneWay(server, client)
 	}()
-	oneWay(b, a)
+	oneWay(client, server)
+	// It fails where the client has gone.
+	_ = client.SetReadDeadline(time.Now().Add(flushTime))
 	<-done
-	a.Close()
-	b.Close()
+	client.Close()
+	server.Close()
 }
 
 // oneWay passes what from says on to to. Where that fails, nothing more can come

@@ -51,6 +51,14 @@ func TestConns(t *testing.T) {
 			require.NoError(t, client.Close())
 			_, _ = io.Copy(io.Discard, server)
 		},
+		"the client stays": func(t *testing.T, client, server *net.TCPConn, _ func()) {
+			_, err := io.WriteString(server, "no")
+			require.NoError(t, err)
+			require.NoError(t, server.Close())
+			answer, err := io.ReadAll(client)
+			require.NoError(t, err)
+			require.Equal(t, "no", string(answer))
+		},
 		"the context ends": func(t *testing.T, client, server *net.TCPConn, cancel func()) {
 			cancel()
 			_, _ = io.Copy(io.Discard, client)
