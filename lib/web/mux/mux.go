@@ -37,14 +37,19 @@ import (
 )
 
 const (
-	// DefaultMaxAuth is how many clients may be connected to auth servers at once.
+	// DefaultMaxAuth is how many clients may be connected to auth servers for long at
+	// once, and DefaultMaxWeb to HTTPS.
 	DefaultMaxAuth = 1024
+	DefaultMaxWeb  = 2048
 	// maxHello bounds a client's first message.
 	maxHello = 16 << 10
 	// helloTime is how long it may take.
 	helloTime = 10 * time.Second
 	// dialTime is how long an auth server may take to answer.
 	dialTime = 10 * time.Second
+	// strangersTime is longer than an auth server keeps a connection without a
+	// certificate. Who is there longer is known to it.
+	strangersTime = 2 * time.Minute
 )
 
 // Config is what NewListener needs.
@@ -53,13 +58,19 @@ type Config struct {
 	TLS *tls.Config
 	// DialAuth opens a connection to an auth server.
 	DialAuth func(ctx context.Context) (net.Conn, error)
-	// MaxAuth bounds the clients that are connected to auth servers; one more is
-	// closed at once. DefaultMaxAuth where it is zero.
+	// MaxAuth bounds the clients that have been connected to auth servers for more
+	// than two minutes, when they have shown a certificate there. As many others may
+	// be connected: for each that comes then, another is closed, that which came
+	// first of the client with most of them, as limits.Crowd does. DefaultMaxAuth
+	// where it is zero.
 	MaxAuth int
-	// MaxAuthPerClient bounds those of one IPv4 address, or IPv6 /64, so that
+	// MaxAuthPerClient bounds either of one IPv4 address, or IPv6 /64, so that
 	// nobody keeps all others out. Half of MaxAuth where it is zero: hosts behind
 	// a NAT have one address.
 	MaxAuthPerClient int
+	// MaxWeb bounds the connections of HTTPS, and half of it those of one address,
+	// as the others of MaxAuth. DefaultMaxWeb where it is zero.
+	MaxWeb int
 	// Clock is the real one where it is nil.
 	Clock clockwork.Clock
 	// Log is logrus's standard logger where it is nil.
@@ -77,6 +88,11 @@ func (c *Config) CheckAndSetDefaults() error {
 		return trace.BadParameter("mux.Config has a negative MaxAuth %d", c.MaxAuth)
 	case c.MaxAuthPerClient < 0:
 		return trace.BadParameter("mux.Config has a negative MaxAuthPerClient %d", c.MaxAuthPerClient)
+	case c.MaxWeb < 0:
+		return trace.BadParameter("mux.Config has a negative MaxWeb %d", c.MaxWeb)
+	}
+	if c.MaxWeb == 0 {
+		c.MaxWeb = DefaultMaxWeb
 	}
 	if c.MaxAuth == 0 {
 		c.MaxAuth = DefaultMaxAuth
@@ -96,9 +112,14 @@ func (c *Config) CheckAndSetDefaults() error {
 // listener hands out the connections of HTTPS.
 type listener struct {
 	net.Listener
-	cfg  Config
-	tls  *tls.Config
-	auth *limits.Count[netip.Prefix]
+	cfg Config
+	tls *tls.Config
+	// auth are the connections to auth servers that are known there, and strangers
+	// those that may not be.
+	auth      *limits.Count[netip.Prefix]
+	strangers *limits.Crowd
+	// web are the connections of HTTPS.
+	web *limits.Crowd
 
 	// running are the connections to auth servers.
 	running sync.WaitGroup
@@ -113,12 +134,18 @@ func NewListener(l net.Listener, cfg Config) (net.Listener, error) {
 	if err := cfg.CheckAndSetDefaults(); err != nil {
 		return nil, trace.Wrap(err)
 	}
-	m := &listener{cfg: cfg, tls: cfg.TLS.Clone(), auth: limits.NewCount[netip.Prefix](cfg.MaxAuth)}
+	m := &listener{
+		cfg:       cfg,
+		tls:       cfg.TLS.Clone(),
+		auth:      limits.NewCount[netip.Prefix](cfg.MaxAuth),
+		strangers: limits.NewCrowd(cfg.MaxAuth, cfg.MaxAuthPerClient),
+		web:       limits.NewCrowd(cfg.MaxWeb, max(cfg.MaxWeb/2, 1)),
+	}
 	if len(m.tls.NextProtos) == 0 {
 		m.tls.NextProtos = []string{"h2", "http/1.1"}
 	}
 	m.crowded = notice.New(cfg.Clock, func(times int, _ error) {
-		cfg.Log.Warnf("Connections to the auth server closed at once: %d. As many as may are open (%d, and %d of one address).", times, cfg.MaxAuth, cfg.MaxAuthPerClient)
+		cfg.Log.Warnf("Connections to the auth server closed: %d. More than may have come within two minutes (%d, and %d of one address).", times, cfg.MaxAuth, cfg.MaxAuthPerClient)
 	})
 	m.unreachable = notice.New(cfg.Clock, func(times int, last error) {
 		cfg.Log.Errorf("Connections closed: %d, because the auth server cannot be reached: %v.", times, last)
@@ -149,19 +176,66 @@ func (m *listener) greet(ctx context.Context, conn net.Conn, inTime func() bool)
 	}
 	again := firstbytes.Prefixed(conn, first)
 	if !slices.ContainsFunc(protocols, func(p string) bool { return strings.HasPrefix(p, constants.ALPNSNIAuthProtocol) }) {
-		return tls.Server(again, m.tls)
+		counted := &webConn{Conn: again}
+		counted.leave = m.web.Enter(conn.RemoteAddr().String(), func() { conn.Close() })
+		return tls.Server(counted, m.tls)
 	}
-	client := limits.Client(conn.RemoteAddr().String())
-	if !m.auth.Enter(client, m.cfg.MaxAuthPerClient) {
-		m.crowded.Happened(nil)
-		conn.Close()
-		return nil
-	}
+	client := &authClient{listener: m, addr: conn.RemoteAddr().String()}
+	piping, evicted := context.WithCancel(ctx)
+	client.leave = m.strangers.Enter(client.addr, evicted)
+	timer := m.cfg.Clock.AfterFunc(strangersTime, client.known)
 	m.running.Go(func() {
-		defer m.auth.Leave(client)
-		m.pipe(ctx, again)
+		defer evicted()
+		defer client.ended()
+		defer timer.Stop()
+		m.pipe(piping, again)
+		if piping.Err() != nil && ctx.Err() == nil {
+			m.crowded.Happened(nil)
+		}
 	})
 	return nil
+}
+
+// webConn is a connection of HTTPS, until it is closed.
+type webConn struct {
+	*firstbytes.Conn
+	leave func()
+}
+
+func (c *webConn) Close() error {
+	c.leave()
+	return c.Conn.Close()
+}
+
+// authClient is the place of a connection to an auth server.
+type authClient struct {
+	listener *listener
+	addr     string
+	leave    func()
+
+	mu           sync.Mutex
+	isKnown, end bool
+}
+
+// known has the connection stay, however many come. Where there are as many of
+// those as may be, it goes on as it was.
+func (c *authClient) known() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.end && c.listener.auth.Enter(limits.Client(c.addr), c.listener.cfg.MaxAuthPerClient) {
+		c.isKnown = true
+		c.leave()
+	}
+}
+
+func (c *authClient) ended() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.end = true
+	c.leave()
+	if c.isKnown {
+		c.listener.auth.Leave(limits.Client(c.addr))
+	}
 }
 
 // pipe connects a client to an auth server until both have ended.

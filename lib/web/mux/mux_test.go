@@ -177,77 +177,141 @@ func TestAuth(t *testing.T) {
 	require.NotEmpty(t, p.get(t, true), "and the web is still there")
 }
 
-// TestAuthIsBoundedByAddress: one address does not keep others out.
-func TestAuthIsBoundedByAddress(t *testing.T) {
+// hello asks for an auth server, from 127.0.0.N, and says no more.
+func (p *port) hello(t *testing.T, from byte) net.Conn {
+	t.Helper()
+	dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, from)}}
+	conn, err := dialer.Dial("tcp", p.addr)
+	require.NoError(t, err)
+	t.Cleanup(func() { conn.Close() })
+	var hello bytes.Buffer
+	_ = tls.Client(&recorded{written: &hello}, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{authALPN}}).Handshake()
+	_, err = conn.Write(hello.Bytes())
+	require.NoError(t, err)
+	return conn
+}
+
+// recorded keeps what is written, and has nothing to read.
+type recorded struct {
+	net.Conn
+	written *bytes.Buffer
+}
+
+func (r *recorded) Write(b []byte) (int, error) { return r.written.Write(b) }
+func (r *recorded) Read([]byte) (int, error)    { return 0, io.EOF }
+func (r *recorded) Close() error                { return nil }
+
+func requireClosed(t *testing.T, conn net.Conn) {
+	t.Helper()
+	require.NoError(t, conn.SetReadDeadline(time.Now().Add(patience)))
+	_, err := io.Copy(io.Discard, conn)
+	require.NotErrorIs(t, err, os.ErrDeadlineExceeded)
+}
+
+func requireOpen(t *testing.T, conn net.Conn) {
+	t.Helper()
+	require.NoError(t, conn.SetReadDeadline(time.Now().Add(100*time.Millisecond)))
+	_, err := conn.Read(make([]byte, 1))
+	require.ErrorIs(t, err, os.ErrDeadlineExceeded)
+}
+
+// TestAuthIsBounded: who comes is connected, however many others are, and those who
+// are there in numbers make room.
+func TestAuthIsBounded(t *testing.T) {
 	t.Parallel()
 	p := newPort(t, func(c *mux.Config) { c.MaxAuth = 4 })
-	ask := func(from byte) {
-		dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, from)}}
-		conn, err := dialer.Dial("tcp", p.addr)
+	come := func(from byte) net.Conn {
+		conn := p.hello(t, from)
+		accepted, err := p.auth.Accept()
 		require.NoError(t, err)
-		t.Cleanup(func() { conn.Close() })
-		go func() {
-			_ = tls.Client(conn, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{authALPN}}).Handshake()
-		}()
+		t.Cleanup(func() { accepted.Close() })
+		return conn
 	}
-	accepted := make(chan struct{}, 10)
-	go func() {
-		for {
-			if _, err := p.auth.Accept(); err != nil {
-				return
-			}
-			accepted <- struct{}{}
-		}
-	}()
-	for range 3 {
-		ask(1)
-	}
-	<-accepted
-	<-accepted
+	alone := come(1)
+	first, second := come(2), come(2)
+	third := come(2)
+	requireClosed(t, first)
 	require.Eventually(t, func() bool { return p.log.LastEntry() != nil }, patience, time.Millisecond)
-	require.Contains(t, p.log.LastEntry().Message, "closed at once: 1. As many as may are open (4, and 2 of one address)")
-	ask(2)
-	select {
-	case <-accepted:
-	case <-time.After(patience):
-		require.Fail(t, "another address is kept out")
+	require.Contains(t, p.log.LastEntry().Message, "closed: 1. More than may have come within two minutes (4, and 2 of one address)")
+	fourth := come(3)
+	come(4)
+	requireClosed(t, second)
+	for _, conn := range []net.Conn{alone, third, fourth} {
+		requireOpen(t, conn)
+	}
+	require.NotEmpty(t, p.get(t, true))
+}
+
+// TestKnownToAuth: whom an auth server has kept goes for nobody, and its place is
+// given back when it has ended.
+func TestKnownToAuth(t *testing.T) {
+	t.Parallel()
+	clock := clockwork.NewFakeClock()
+	p := newPort(t, func(c *mux.Config) { c.MaxAuth, c.MaxAuthPerClient, c.Clock = 1, 1, clock })
+	come := func() (client, server net.Conn) {
+		client = p.hello(t, 1)
+		server, err := p.auth.Accept()
+		require.NoError(t, err)
+		t.Cleanup(func() { server.Close() })
+		return client, server
+	}
+	isOpen := func(conn net.Conn) bool {
+		require.NoError(t, conn.SetReadDeadline(time.Now().Add(50*time.Millisecond)))
+		_, err := conn.Read(make([]byte, 1))
+		return errors.Is(err, os.ErrDeadlineExceeded)
+	}
+	// The clock's functions run when they do: one that others come before is gone.
+	stay := func() (client, server net.Conn) {
+		require.Eventually(t, func() bool {
+			client, server = come()
+			clock.Advance(2 * time.Minute)
+			time.Sleep(time.Millisecond)
+			first, _ := come()
+			second, _ := come()
+			requireClosed(t, first)
+			second.Close()
+			return isOpen(client)
+		}, patience, time.Millisecond)
+		return client, server
+	}
+	for range 3 {
+		known, server := stay()
+		// As many as may are known: the next stays one that can go.
+		other, _ := come()
+		clock.Advance(2 * time.Minute)
+		time.Sleep(10 * time.Millisecond)
+		come()
+		requireClosed(t, other)
+		require.True(t, isOpen(known))
+		server.Close()
+		known.Close()
 	}
 }
 
-func TestAuthIsBounded(t *testing.T) {
+// TestWebIsBounded: HTTPS is open to who comes, and nobody has all of the proxy's
+// memory and descriptors.
+func TestWebIsBounded(t *testing.T) {
 	t.Parallel()
-	p := newPort(t, func(c *mux.Config) { c.MaxAuth = 1 })
-	ask := func() net.Conn {
-		conn, err := net.Dial("tcp", p.addr)
+	p := newPort(t, func(c *mux.Config) { c.MaxWeb = 4 })
+	open := func(from byte) net.Conn {
+		dialer := &net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, from)}}
+		conn, err := tls.DialWithDialer(dialer, "tcp", p.addr, p.web)
 		require.NoError(t, err)
 		t.Cleanup(func() { conn.Close() })
-		go func() {
-			_ = tls.Client(conn, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{authALPN}}).Handshake()
-		}()
 		return conn
 	}
-	ask()
-	first, err := p.auth.Accept()
-	require.NoError(t, err)
-	ask()
-	require.Eventually(t, func() bool { return p.log.LastEntry() != nil }, patience, time.Millisecond)
-	require.Contains(t, p.log.LastEntry().Message, "As many as may are open (1, and 1 of one address)")
-	require.NotEmpty(t, p.get(t, true))
-	first.Close()
-	accepted := make(chan struct{})
-	go func() {
-		_, _ = p.auth.Accept()
-		close(accepted)
-	}()
-	require.Eventually(t, func() bool {
-		ask()
-		select {
-		case <-accepted:
-			return true
-		default:
-			return false
-		}
-	}, patience, 10*time.Millisecond)
+	alone, first, second, third := open(2), open(3), open(3), open(3)
+	requireClosed(t, first)
+	for range 10 {
+		open(4)
+	}
+	requireClosed(t, second)
+	requireOpen(t, third)
+	requireOpen(t, alone)
+	// Who comes is answered.
+	for range 20 {
+		require.NotEmpty(t, p.get(t, false))
+	}
 }
 
 func TestNoAuthServer(t *testing.T) {
