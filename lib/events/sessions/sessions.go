@@ -11,7 +11,9 @@
 //
 // What has begun is noted in a file of its own until it has ended. What Open finds
 // there was open when the daemon was killed: its teleport-session has ended the
-// login since, with the host's own record, and the event is made up for.
+// login since, with the host's own record, and the event is made up for. The event
+// of an end is noted as well before anybody has it: told again it is the same, and
+// kept once.
 package sessions
 
 import (
@@ -21,6 +23,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/google/uuid"
 	apievents "github.com/gravitational/teleport/api/types/events"
@@ -34,6 +37,9 @@ const (
 	endEvent = "session.end"
 	endCode  = "T2004I"
 )
+
+// endSuffix is that of the file of a session's end, beside the file of its start.
+const endSuffix = ".end"
 
 // End returns the event of the end of a session at the time of metadata, which
 // says the rest of what is this event's own.
@@ -102,27 +108,71 @@ func Open(cfg Config) (*Ledger, error) {
 	if err != nil {
 		return nil, trace.ConvertSystemError(err)
 	}
+	made := map[string]bool{}
 	for _, entry := range entries {
-		l.makeUp(filepath.Join(cfg.Dir, entry.Name()))
+		path := filepath.Join(cfg.Dir, strings.TrimSuffix(entry.Name(), endSuffix))
+		if !made[path] {
+			made[path] = true
+			l.makeUp(path)
+		}
 	}
 	return l, nil
 }
 
-// makeUp ends a session that was left open. A file that was not written to its end
-// is of a session whose start nobody has heard of either.
+// makeUp ends a session that was left open, or whose end may not have been told. A
+// file that was not written to its end is of an event that nobody has heard of
+// either.
 func (l *Ledger) makeUp(path string) {
-	text, err := os.ReadFile(path)
-	if err != nil {
+	var start apievents.SessionStart
+	var end apievents.SessionEnd
+	err := errors.Join(read(path, &start), read(path+endSuffix, &end))
+	switch {
+	case err != nil:
 		l.cfg.Log.Warnf("A session that was open when teleport was killed cannot be ended in the cluster's audit log: %v.", err)
 		return
+	case end.SessionID != "":
+		l.cfg.Emit(&end)
+	case start.SessionID != "":
+		l.end(path, End(&start, apievents.Metadata{ID: uuid.NewString(), Time: l.cfg.Clock.Now().UTC(), ClusterName: start.ClusterName}))
 	}
-	var start apievents.SessionStart
-	if json.Unmarshal(text, &start) == nil && start.SessionID != "" {
-		// The same event, if teleport is killed again before the file has gone.
-		id := uuid.NewSHA1(uuid.NameSpaceOID, []byte(start.SessionID+" "+endEvent)).String()
-		l.cfg.Emit(End(&start, apievents.Metadata{ID: id, Time: l.cfg.Clock.Now().UTC(), ClusterName: start.ClusterName}))
+	l.forget(path)
+}
+
+// read leaves an event as it is where the file is not there, or not whole.
+func read[T any](path string, event *T) error {
+	text, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
 	}
+	var whole T
+	if err == nil && json.Unmarshal(text, &whole) == nil {
+		*event = whole
+	}
+	return err
+}
+
+// note writes an event down. The session itself must not depend on it.
+func (l *Ledger) note(path string, event apievents.AuditEvent, without string) {
+	text, err := json.Marshal(event)
+	if err == nil {
+		err = os.WriteFile(path, text, 0o600)
+	}
+	if err != nil {
+		l.cfg.Log.Warnf("If teleport is killed now, the cluster's audit log %s: %v.", without, err)
+	}
+}
+
+// end tells the end of the session that is noted at path.
+func (l *Ledger) end(path string, event *apievents.SessionEnd) {
+	l.note(path+endSuffix, event, "hears twice of the end of the session "+event.SessionID)
+	l.cfg.Emit(event)
+}
+
+// forget removes what is noted of a session: its end last, which is the same event
+// if it has to be told again.
+func (l *Ledger) forget(path string) {
 	l.remove(path)
+	l.remove(path + endSuffix)
 }
 
 // Emit notes what the event begins or ends, and passes it on.
@@ -130,21 +180,17 @@ func (l *Ledger) Emit(event apievents.AuditEvent) {
 	switch e := event.(type) {
 	case *apievents.SessionStart:
 		if path, ok := l.path(e.SessionID); ok {
-			text, err := json.Marshal(e)
-			if err == nil {
-				err = os.WriteFile(path, text, 0o600)
-			}
-			if err != nil {
-				// The session itself must not depend on it.
-				l.cfg.Log.Warnf("If teleport is killed now, the cluster's audit log does not hear of the end of the session %s: %v.", e.SessionID, err)
-			}
+			l.note(path, e, "does not hear of the end of the session "+e.SessionID)
 		}
 		l.cfg.Emit(event)
 	case *apievents.SessionEnd:
-		l.cfg.Emit(event)
-		if path, ok := l.path(e.SessionID); ok {
-			l.remove(path)
+		path, ok := l.path(e.SessionID)
+		if !ok {
+			l.cfg.Emit(event)
+			return
 		}
+		l.end(path, e)
+		l.forget(path)
 	default:
 		l.cfg.Emit(event)
 	}

@@ -62,6 +62,62 @@ func TestKilled(t *testing.T) {
 	require.Len(t, told, 1, "it ends once")
 }
 
+// TestKilledInBetween: an end that may have been told already is told as it was,
+// and so is one that was made up for.
+func TestKilledInBetween(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "sessions")
+	clock := clockwork.NewFakeClock()
+	var told []apievents.AuditEvent
+	killed := false
+	open := func() (ledger *sessions.Ledger) {
+		defer func() { require.Equal(t, killed, recover() != nil) }()
+		ledger, err := sessions.Open(sessions.Config{Dir: dir, Clock: clock, Emit: func(e apievents.AuditEvent) {
+			told = append(told, e)
+			if killed {
+				panic("killed")
+			}
+		}})
+		require.NoError(t, err)
+		return ledger
+	}
+	start := &apievents.SessionStart{
+		Metadata:        apievents.Metadata{Type: "session.start", Time: clock.Now().UTC()},
+		SessionMetadata: apievents.SessionMetadata{SessionID: uuid.NewString()},
+	}
+	ledger := open()
+	ledger.Emit(start)
+	clock.Advance(time.Minute)
+	killed = true
+	end := sessions.End(start, apievents.Metadata{ID: uuid.NewString(), Time: clock.Now().UTC()})
+	require.Panics(t, func() { ledger.Emit(end) })
+	clock.Advance(time.Minute)
+	open()
+	killed = false
+	clock.Advance(time.Minute)
+	open()
+	require.Len(t, told, 4)
+	require.Equal(t, []apievents.AuditEvent{end, end, end}, told[1:])
+
+	told, killed = nil, false
+	left := *start
+	left.SessionID = uuid.NewString()
+	open().Emit(&left)
+	killed = true
+	clock.Advance(time.Minute)
+	open()
+	clock.Advance(time.Minute)
+	killed = false
+	open()
+	require.Len(t, told, 3)
+	require.Equal(t, told[1], told[2])
+	require.Equal(t, left.SessionID, told[1].(*apievents.SessionEnd).SessionID)
+	open()
+	require.Len(t, told, 3)
+	entries, err := os.ReadDir(dir)
+	require.NoError(t, err)
+	require.Empty(t, entries)
+}
+
 // TestNames: a session id is no path.
 func TestNames(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "sessions")
