@@ -101,7 +101,9 @@ func (p *Profile) Signer() (ssh.Signer, error) {
 	return signer, trace.Wrap(err)
 }
 
-// HostCAs are the keys that sign for hosts of this cluster, and no other's.
+// HostCAs are the keys that sign for hosts of this cluster, and no other's: those
+// that came with a login at this proxy. Another proxy may say that it is of a
+// cluster of the same name.
 func (p *Profile) HostCAs() ([]ssh.PublicKey, error) {
 	text, err := os.ReadFile(p.KnownHostsPath())
 	if err != nil {
@@ -110,7 +112,7 @@ func (p *Profile) HostCAs() ([]ssh.PublicKey, error) {
 	var authorities []ssh.PublicKey
 	for line := range strings.Lines(string(text)) {
 		marker, hosts, key, _, _, err := ssh.ParseKnownHosts([]byte(line))
-		if err == nil && marker == markerAuthority && slices.Contains(hosts, p.SiteName) {
+		if err == nil && marker == markerAuthority && hosts[0] == p.Name() && slices.Contains(hosts, p.SiteName) {
 			authorities = append(authorities, key)
 		}
 	}

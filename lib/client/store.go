@@ -315,36 +315,30 @@ func (s *Store) saveProfile(p *profile.Profile) error {
 	return trace.ConvertSystemError(os.Rename(written, keypaths.ProfileFilePath(s.dir, p.Name())))
 }
 
-// trust writes the host authorities of a cluster into known_hosts, in place of
-// those that stood there for it or for the proxy; nil takes them away. The names
-// of other proxies of the cluster stay.
+// trust writes the host authorities of a login into known_hosts, in place of those
+// that stood there for its proxy; nil takes them away. Those of other proxies stay,
+// also of the same cluster: that it is the same is this proxy's word alone.
 func (s *Store) trust(proxy, cluster string, authorities []ssh.PublicKey) error {
 	path := keypaths.KnownHostsPath(s.dir)
 	text, err := os.ReadFile(path)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return trace.ConvertSystemError(err)
 	}
-	names := []string{proxy}
 	var lines []string
 	for line := range strings.Lines(string(text)) {
-		switch named := authorityNames(line); {
-		case slices.Contains(named, cluster):
-			names = append(names, named...)
-		case len(named) > 0 && named[0] == proxy:
-			// The proxy was another cluster's.
-		default:
+		if named := authorityNames(line); len(named) == 0 || named[0] != proxy {
 			lines = append(lines, strings.TrimRight(line, "\n")+"\n")
 		}
 	}
-	// Whom the authority may sign for: the proxies, the cluster, and all in it.
-	var unique []string
-	for _, name := range append(names, cluster, "*."+cluster) {
-		if !slices.Contains(unique, name) {
-			unique = append(unique, name)
+	// Whom the authority may sign for: the proxy, the cluster, and all in it.
+	names := []string{proxy}
+	for _, name := range []string{cluster, "*." + cluster} {
+		if !slices.Contains(names, name) {
+			names = append(names, name)
 		}
 	}
 	for _, key := range authorities {
-		lines = append(lines, "@"+markerAuthority+" "+strings.Join(unique, ",")+" "+string(ssh.MarshalAuthorizedKey(key)))
+		lines = append(lines, "@"+markerAuthority+" "+strings.Join(names, ",")+" "+string(ssh.MarshalAuthorizedKey(key)))
 	}
 	return writeFile(path, []byte(strings.Join(lines, "")))
 }
@@ -372,18 +366,8 @@ func (s *Store) Remove(p *Profile) error {
 	if err := profile.RemoveProfile(s.dir, p.Name()); err != nil && !trace.IsNotFound(err) {
 		return trace.Wrap(err)
 	}
-	names, err := s.names()
-	if err != nil {
+	if err := s.trust(p.Name(), p.SiteName, nil); err != nil {
 		return trace.Wrap(err)
-	}
-	shared := slices.ContainsFunc(names, func(name string) bool {
-		other, err := profile.FromDir(s.dir, name)
-		return err == nil && other.SiteName == p.SiteName
-	})
-	if !shared {
-		if err := s.trust(p.Name(), p.SiteName, nil); err != nil {
-			return trace.Wrap(err)
-		}
 	}
 	current, err := profile.GetCurrentProfileName(s.dir)
 	if err == nil && current == p.Name() {

@@ -106,6 +106,37 @@ func TestStoreOfSeveralClusters(t *testing.T) {
 	require.Contains(t, err.Error(), "not logged in: tsh login --proxy=127.0.0.1:")
 }
 
+// TestForeignProxy: whatever cluster a proxy says that it is of, whom the login at
+// another one trusts is not its to say.
+func TestForeignProxy(t *testing.T) {
+	store := newStore(t, clockwork.NewRealClock())
+	own := login(t, newCluster(t, clienttest.Config{Name: "one.example.com"}))
+	saved, err := store.Save(own)
+	require.NoError(t, err)
+	trusted := func() {
+		t.Helper()
+		p, err := store.Load("127.0.0.1")
+		require.NoError(t, err)
+		authorities, err := p.HostCAs()
+		require.NoError(t, err)
+		require.Equal(t, own.SSHHostCAs, authorities)
+	}
+	for _, name := range []string{"one.example.com", saved.Name()} {
+		foreign := login(t, newCluster(t, clienttest.Config{Name: name}))
+		foreign.WebAddr = strings.Replace(foreign.WebAddr, "127.0.0.1", "localhost", 1)
+		p, err := store.Save(foreign)
+		require.NoError(t, err)
+		trusted()
+		authorities, err := p.HostCAs()
+		require.NoError(t, err)
+		require.Equal(t, foreign.SSHHostCAs, authorities)
+		require.NoError(t, store.Remove(p))
+		trusted()
+		_, err = p.HostCAs()
+		require.True(t, trace.IsNotFound(err), "%v", err)
+	}
+}
+
 // TestStoreKeepsOthersLines: the file may be the user's for other hosts too.
 func TestStoreKeepsOthersLines(t *testing.T) {
 	store := newStore(t, clockwork.NewRealClock())
