@@ -376,6 +376,24 @@ func TestSearchEvents(t *testing.T) {
 	require.Empty(t, events, "events are kept for a year")
 }
 
+// TestRefusedStrangers: what hosts tell of those whom nobody knows, anybody can
+// cause, and it does not stay for long.
+func TestRefusedStrangers(t *testing.T) {
+	ctx := t.Context()
+	clock := clockwork.NewFakeClockAt(today())
+	s := open(t, Config{Clock: clock})
+	for _, user := range []string{"", "alice"} {
+		require.NoError(t, s.EmitAuditEvent(ctx, &apievents.AuthAttempt{
+			Metadata: apievents.Metadata{Type: "auth", Code: "T3007W"}, UserMetadata: apievents.UserMetadata{User: user, Login: "root"},
+		}))
+	}
+	clock.Advance(strangersEventsKept)
+	events, _, err := s.SearchEvents(ctx, time.Time{}, clock.Now(), []string{"auth"}, 0, types.EventOrderDescending, "")
+	require.NoError(t, err)
+	require.Len(t, events, 1)
+	require.Equal(t, "alice", events[0].(*apievents.AuthAttempt).User)
+}
+
 func TestLargeEventsAreCutAndPaged(t *testing.T) {
 	ctx := t.Context()
 	s := open(t, Config{})

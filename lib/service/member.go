@@ -26,6 +26,7 @@ import (
 	"teleport-auditd/lib/auth/join"
 	"teleport-auditd/lib/cache"
 	"teleport-auditd/lib/cause"
+	"teleport-auditd/lib/events/spool"
 )
 
 const (
@@ -249,6 +250,28 @@ func (m *member) tellRenewed(renewed bool, err error) {
 	if renewed && err == nil {
 		m.log.Infof("The host's certificates were signed anew, and end at %s.", m.identity.TLSCertificate().Leaf.NotAfter.UTC().Format(time.RFC3339))
 	}
+}
+
+// openEvents returns what keeps events for the cluster's audit log until the auth
+// service has them. It is closed after all services that are registered later.
+func (m *member) openEvents(role string) (*spool.Spool, error) {
+	events, err := spool.New(spool.Config{
+		Dir:   filepath.Join(m.p.dataDir.path, "events_"+role),
+		Send:  m.emit,
+		Clock: m.p.clock,
+		Log:   m.log,
+	})
+	if err != nil {
+		return nil, trace.Wrap(err)
+	}
+	m.p.register(service{name: role + ".events", close: func() error {
+		// What cannot be sent now is sent after the next start.
+		ctx, cancel := context.WithTimeout(context.Background(), eventsCloseTimeout)
+		defer cancel()
+		_ = events.Flush(ctx)
+		return events.Close()
+	}})
+	return events, nil
 }
 
 // emit sends an event to the cluster's audit log. A refusal is no answer about the

@@ -28,7 +28,6 @@ import (
 	"teleport-auditd/lib/auth/join"
 	"teleport-auditd/lib/cause"
 	"teleport-auditd/lib/events/sessions"
-	"teleport-auditd/lib/events/spool"
 	"teleport-auditd/lib/pam"
 	"teleport-auditd/lib/pam/pamenv"
 	"teleport-auditd/lib/srv"
@@ -232,22 +231,10 @@ func (p *Process) initMemberNode(ctx context.Context, listener net.Listener, cfg
 	if err != nil {
 		return trace.Wrap(err)
 	}
-	events, err := spool.New(spool.Config{
-		Dir:   filepath.Join(p.dataDir.path, "events_node"),
-		Send:  m.emit,
-		Clock: p.clock,
-		Log:   m.log,
-	})
+	events, err := m.openEvents("node")
 	if err != nil {
 		return trace.Wrap(err)
 	}
-	p.register(service{name: "node.events", close: func() error {
-		// What cannot be sent now is sent after the next start.
-		ctx, cancel := context.WithTimeout(context.Background(), eventsCloseTimeout)
-		defer cancel()
-		_ = events.Flush(ctx)
-		return events.Close()
-	}})
 	cfg.HostSigners = m.identity.Signers
 	cfg.ClusterName = m.identity.ClusterName()
 	cfg.Access = func(ctx context.Context, identity srv.Identity) (access.Options, error) {

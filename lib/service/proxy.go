@@ -14,6 +14,7 @@ import (
 	"github.com/gravitational/teleport/api/client"
 	"github.com/gravitational/teleport/api/client/webclient"
 	"github.com/gravitational/teleport/api/types"
+	apievents "github.com/gravitational/teleport/api/types/events"
 	"github.com/gravitational/trace"
 	"github.com/jonboulle/clockwork"
 	"golang.org/x/crypto/ssh"
@@ -26,6 +27,7 @@ import (
 	"teleport-auditd/lib/srv/clientaddr"
 	"teleport-auditd/lib/srv/node"
 	"teleport-auditd/lib/srv/proxy"
+	"teleport-auditd/lib/srv/refusals"
 	"teleport-auditd/lib/srv/tunnel"
 	"teleport-auditd/lib/version"
 	"teleport-auditd/lib/web"
@@ -84,8 +86,21 @@ func (p *Process) initProxy(ctx context.Context, listeners *listeners) error {
 	authorize := func(ctx context.Context, identity srv.Identity) error {
 		return node.Refusal(decider.CheckLocks(ctx, node.Person(identity)))
 	}
+	events, err := m.openEvents("proxy")
+	if err != nil {
+		return trace.Wrap(err)
+	}
+	refusedTunnel, err := m.tellRefused(events.Emit, "tunnel.refused", "the tunnel port of the proxy "+p.settings.NodeName)
+	if err != nil {
+		return trace.Wrap(err)
+	}
+	refused, err := m.tellRefused(events.Emit, "proxy.refused", "the proxy "+p.settings.NodeName)
+	if err != nil {
+		return trace.Wrap(err)
+	}
 	tunnels, err = tunnel.NewServer(tunnel.ServerConfig{
 		CAs:            cas,
+		Refused:        refusedTunnel,
 		Authorize:      authorizeTunnels(m.known, authorize, p.clock),
 		HostSigners:    m.identity.Signers,
 		Emitter:        p.emitter,
@@ -112,6 +127,7 @@ func (p *Process) initProxy(ctx context.Context, listeners *listeners) error {
 		CheckNode:      checkNode(m.known, p.clock),
 		Headers:        clientaddr.NewSigner(m.identity.Signers),
 		Authorize:      authorize,
+		Refused:        refused,
 		ClusterName:    m.identity.ClusterName(),
 		Emitter:        p.emitter,
 		MaxStartups:    s.MaxStartups,
@@ -128,6 +144,20 @@ func (p *Process) initProxy(ctx context.Context, listeners *listeners) error {
 		settle: registered.wait,
 	})
 	return nil
+}
+
+// tellRefused returns what tells the cluster's audit log of those whom a port of the
+// proxy refuses, as a node tells of its own.
+func (m *member) tellRefused(emit func(apievents.AuditEvent), name, by string) (func(srv.Refused), error) {
+	teller, err := refusals.New(refusals.Config{Emit: emit, ClusterName: m.identity.ClusterName(), By: by, Clock: m.p.clock})
+	if err != nil {
+		return nil, trace.Wrap(err)
+	}
+	m.p.register(service{name: name, close: func() error {
+		teller.Close()
+		return nil
+	}})
+	return teller.Tell, nil
 }
 
 // authorizeTunnels asks users about people, and keeps nodes out that are locked:

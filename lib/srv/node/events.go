@@ -23,11 +23,8 @@ import (
 	"teleport-auditd/lib/version"
 )
 
-// Teleport's names and codes of the events.
-const (
-	sessionStartEvent, sessionStartCode = "session.start", "T2000I"
-	authAttemptEvent, authAttemptCode   = "auth", "T3007W"
-)
+// Teleport's name and code of the event.
+const sessionStartEvent, sessionStartCode = "session.start", "T2000I"
 
 // The labels that lead to the host's audit trail, among a server's in an event.
 const (
@@ -131,21 +128,6 @@ func (l *login) tellEnd() {
 	l.server.cfg.Events(sessions.End(start, l.server.eventMetadata("", "")))
 }
 
-// tellRefused tells of somebody who could not authenticate, or was not let in.
-// The event has no place for a server but its address.
-func (s *Server) tellRefused(r srv.Refused) {
-	message := ""
-	if s.cfg.Hostname != "" {
-		message = "refused by the node " + s.cfg.Hostname
-	}
-	s.cfg.Events(&apievents.AuthAttempt{
-		Metadata:           s.eventMetadata(authAttemptEvent, authAttemptCode),
-		UserMetadata:       apievents.UserMetadata{User: clean(r.TeleportUser, maxEventText), Login: clean(r.Login, maxEventText)},
-		ConnectionMetadata: connectionMetadata(r.RemoteAddr, r.LocalAddr),
-		Status:             apievents.Status{Error: clean(r.Reason, maxEventText), UserMessage: message},
-	})
-}
-
 // tellHostRefused tells of a login that PAM or the host did not make.
 func (l *login) tellHostRefused(m *session.Refused) {
 	if m.Word != "" {
@@ -158,11 +140,11 @@ func (l *login) tellHostRefused(m *session.Refused) {
 // tellAttempt tells of a login that was not made although the client has
 // authenticated, once. The caller holds the lock.
 func (l *login) tellAttempt(reason string) {
-	if l.server.cfg.Events == nil || l.events.refused || l.loggedIn != nil {
+	if l.server.refusals == nil || l.events.refused || l.loggedIn != nil {
 		return
 	}
 	l.events.refused = true
-	l.server.tellRefused(srv.Refused{
+	l.server.refusals.Tell(srv.Refused{
 		Login: l.identity.Login, TeleportUser: l.identity.TeleportUser, Reason: reason, RemoteAddr: l.remote, LocalAddr: l.local,
 	})
 }

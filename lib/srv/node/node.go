@@ -49,6 +49,7 @@ import (
 	"teleport-auditd/lib/srv"
 	"teleport-auditd/lib/srv/account"
 	"teleport-auditd/lib/srv/forward"
+	"teleport-auditd/lib/srv/refusals"
 )
 
 const (
@@ -208,6 +209,8 @@ type Server struct {
 	// debug says that the log takes what is for developers.
 	debug bool
 	srv   *srv.Server
+	// refusals tells of those who were not let in; nil without Config.Events.
+	refusals *refusals.Teller
 	// buffers are lent to forwarded connections, outputs to sessions.
 	buffers forward.Buffers
 	// gates bound the threads that users hold up.
@@ -246,13 +249,20 @@ func New(cfg Config) (*Server, error) {
 			return Refusal(err)
 		}
 	}
+	var err error
 	if cfg.Events != nil {
-		srvConfig.Refused = s.tellRefused
+		by := ""
+		if cfg.Hostname != "" {
+			by = "the node " + cfg.Hostname
+		}
+		if s.refusals, err = refusals.New(refusals.Config{Emit: cfg.Events, ClusterName: cfg.ClusterName, By: by, Clock: cfg.Clock}); err != nil {
+			return nil, trace.Wrap(err)
+		}
+		srvConfig.Refused = s.refusals.Tell
 	}
 	if cfg.PAM.Authenticate {
 		srvConfig.SecondFactor = s.secondFactor
 	}
-	var err error
 	if s.srv, err = srv.New(srvConfig); err != nil {
 		return nil, trace.Wrap(err)
 	}
@@ -276,7 +286,13 @@ func (s *Server) Shutdown(ctx context.Context) error { return trace.Wrap(s.srv.S
 
 // Close ends all connections, each with its record, and returns when the last
 // one's processes are gone.
-func (s *Server) Close() error { return trace.Wrap(s.srv.Close()) }
+func (s *Server) Close() error {
+	err := s.srv.Close()
+	if s.refusals != nil {
+		s.refusals.Close()
+	}
+	return trace.Wrap(err)
+}
 
 // connection is one client that has proven who it is.
 type connection struct {
