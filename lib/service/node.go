@@ -25,7 +25,9 @@ import (
 
 	"teleport-auditd/lib/access"
 	"teleport-auditd/lib/auditd"
+	"teleport-auditd/lib/auth"
 	"teleport-auditd/lib/auth/join"
+	"teleport-auditd/lib/cache"
 	"teleport-auditd/lib/cause"
 	"teleport-auditd/lib/events/sessions"
 	"teleport-auditd/lib/pam"
@@ -207,6 +209,7 @@ func (p *Process) initMemberNode(ctx context.Context, listener net.Listener, cfg
 		role:        types.RoleNode,
 		listeners:   []net.Listener{listener},
 		publicAddrs: []string{p.settings.SSH.PublicAddr},
+		proxies:     p.settings.ProxyServer != "",
 		onLocks: func(_ context.Context, locks []types.Lock) {
 			server.EndWhere(func(identity srv.Identity) string {
 				for _, lock := range locks {
@@ -286,13 +289,14 @@ func (p *Process) initMemberNode(ctx context.Context, listener net.Listener, cfg
 	return nil
 }
 
-// initTunnel has the node dial out to the proxy. What it returns is closed when
+// initTunnel has the node dial out to the proxies. What it returns is closed when
 // there was a tunnel.
 func (p *Process) initTunnel(m *member, server *node.Server, addressed func(net.Listener, bool) (net.Listener, error)) (<-chan struct{}, error) {
 	agent, err := tunnel.NewAgent(tunnel.AgentConfig{
 		NodeID:      p.hostUUID,
 		ClusterName: m.identity.ClusterName(),
 		TunnelAddr:  p.tunnelAddr,
+		Proxies:     func() ([]tunnel.Proxy, error) { return tunnelProxies(m.known) },
 		HostSigners: m.identity.Signers,
 		HostCAs:     m.known.HostCAs,
 		Clock:       p.clock,
@@ -328,6 +332,21 @@ func (p *Process) initTunnel(m *member, server *node.Server, addressed func(net.
 		close: server.Close,
 	})
 	return agent.Connected(), nil
+}
+
+// tunnelProxies are the proxies that nodes may dial out to.
+func tunnelProxies(known *cache.Cache) ([]tunnel.Proxy, error) {
+	registered, err := known.Proxies()
+	if err != nil {
+		return nil, trace.Wrap(err)
+	}
+	var proxies []tunnel.Proxy
+	for _, proxy := range registered {
+		if addr, ok := proxy.GetLabel(auth.TunnelAddrLabel); ok {
+			proxies = append(proxies, tunnel.Proxy{ID: proxy.GetName(), Addr: addr})
+		}
+	}
+	return proxies, nil
 }
 
 // tunnelAddr asks the proxy where nodes dial in. Whoever answers is not believed:

@@ -20,6 +20,7 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"teleport-auditd/lib/access"
+	"teleport-auditd/lib/auth"
 	"teleport-auditd/lib/auth/join"
 	"teleport-auditd/lib/cache"
 	"teleport-auditd/lib/srv"
@@ -40,8 +41,8 @@ func (p *Process) initProxy(ctx context.Context, listeners *listeners) error {
 		m       *member
 		tunnels *tunnel.Server
 	)
-	web := listeners.web.Addr()
-	registered := newRegistration(p, func(ctx context.Context) error { return p.announceProxy(ctx, m.client, web) })
+	web, dialIn := listeners.web.Addr(), listeners.tunnel.Addr()
+	registered := newRegistration(p, func(ctx context.Context) error { return p.announceProxy(ctx, m.client, web, dialIn) })
 	m, err := p.newMember(ctx, memberConfig{
 		role:        types.RoleProxy,
 		listeners:   []net.Listener{listeners.proxy, listeners.tunnel},
@@ -193,19 +194,33 @@ func checkNode(locks access.Source, clock clockwork.Clock) func(context.Context,
 }
 
 // announceProxy registers the proxy, or renews its registration, for announceTTL:
-// links for people lead to a proxy that is registered.
-func (p *Process) announceProxy(ctx context.Context, registry registry, web net.Addr) error {
-	server, err := types.NewServer(p.hostUUID, types.KindProxy, types.ServerSpecV2{
+// links for people lead to a proxy that is registered, and nodes dial out to all.
+func (p *Process) announceProxy(ctx context.Context, registry registry, web, dialIn net.Addr) error {
+	server, err := types.NewServerWithLabels(p.hostUUID, types.KindProxy, types.ServerSpecV2{
 		Addr:     p.publicAddr(p.settings.Proxy.PublicAddr, web),
 		Hostname: p.settings.NodeName,
 		Version:  version.Version,
-	})
+	}, map[string]string{auth.TunnelAddrLabel: p.tunnelPublicAddr(dialIn)})
 	if err != nil {
 		return trace.Wrap(err, "describing the proxy")
 	}
 	server.SetExpiry(p.clock.Now().Add(announceTTL))
 	_, err = registry.UpsertNode(ctx, server)
 	return trace.Wrap(err, "registering the proxy")
+}
+
+// tunnelPublicAddr is where nodes dial in: what the configuration says, or the port
+// at the host where people find the proxy.
+func (p *Process) tunnelPublicAddr(listener net.Addr) string {
+	s := &p.settings.Proxy
+	if s.TunnelPublicAddr == "" && s.PublicAddr != "" {
+		host, _, err := net.SplitHostPort(s.PublicAddr)
+		_, port, portErr := net.SplitHostPort(listener.String())
+		if err == nil && portErr == nil {
+			return net.JoinHostPort(host, port)
+		}
+	}
+	return p.publicAddr(s.TunnelPublicAddr, listener)
 }
 
 // initWeb makes HTTPS ready to be served.
