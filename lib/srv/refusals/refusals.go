@@ -118,8 +118,14 @@ func (t *Teller) Tell(r srv.Refused) {
 		b.beyond.Happened(errors.New(text(r.RemoteAddr)))
 		return
 	}
+	user := clean(r.TeleportUser)
+	if r.Host {
+		// The login is the host's id. As a user it would be kept for a year, and a
+		// host that is locked tries again each minute.
+		user = ""
+	}
 	t.emit(&apievents.AuthAttempt{
-		UserMetadata:       apievents.UserMetadata{User: clean(r.TeleportUser), Login: clean(r.Login)},
+		UserMetadata:       apievents.UserMetadata{User: user, Login: clean(r.Login)},
 		ConnectionMetadata: apievents.ConnectionMetadata{RemoteAddr: text(r.RemoteAddr), LocalAddr: text(r.LocalAddr), Protocol: "ssh"},
 		Status:             apievents.Status{Error: clean(r.Reason)},
 	})

@@ -31,8 +31,10 @@ func TestTell(t *testing.T) {
 	})
 	require.NoError(t, err)
 	teller.Tell(srv.Refused{Login: "root\xff" + strings.Repeat("x", 5000), TeleportUser: "alice", Reason: "user-is-locked", RemoteAddr: at(7), LocalAddr: at(1)})
+	teller.Tell(srv.Refused{Login: "0b54bdf1", TeleportUser: "0b54bdf1.example.com", Host: true, Reason: "node-is-locked", RemoteAddr: at(7), LocalAddr: at(1)})
 	teller.Close()
-	require.Len(t, told, 1)
+	require.Len(t, told, 2)
+	require.Equal(t, apievents.UserMetadata{Login: "0b54bdf1"}, told[1].UserMetadata, "a host is nobody's name")
 	e := told[0]
 	require.NotEmpty(t, e.ID)
 	require.Equal(t, clock.Now().UTC(), e.Time)
