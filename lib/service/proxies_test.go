@@ -100,6 +100,12 @@ func TestTwoProxies(t *testing.T) {
 		}
 	}
 	require.Equal(t, []string{"The tunnel to the proxy at " + proxies[0].addrOf(t, ProxyReverseTunnelReady) + " has ended."}, lost)
+
+	// A node that starts while that is away has the other on its disk.
+	end(0)
+	require.NoError(t, far.Close())
+	far = startHost(t, nodeCfg)
+	hostCertThrough(t, login(t, main, proxies[1]), "far")
 }
 
 // TestTunnelPublicAddr: nodes dial in where the configuration says, and else at the
