@@ -128,15 +128,16 @@ type storedEvent struct {
 // EmitAuditEvent keeps an event. It must have a type and a code. An id, the time
 // and the cluster's name are filled in where they are missing; one of another
 // cluster is refused. Sent twice with the same id and time it is kept once. What
-// is too long of it is cut. It is kept for a year; what a host tells of somebody
-// whom nobody knows, for three days.
+// is too long of it is cut. One about a login that was refused to somebody whom
+// nobody knows is kept for three days, and all others for a year.
 //
 // The error is trace.BadParameter for an event that cannot be kept: whoever
 // sends it again will get the same answer.
 func (s *Server) EmitAuditEvent(ctx context.Context, event apievents.AuditEvent) error {
 	kept := eventsKept
-	if attempt, ok := event.(*apievents.AuthAttempt); ok && !attempt.Success && attempt.User == "" {
-		// A host tells of somebody who has not shown who it is.
+	// Hosts tell of all whom they refuse, and a name is there only where its
+	// certificate was proven.
+	if attempt, ok := event.(*apievents.AuthAttempt); ok && attempt != nil && !attempt.Success && attempt.User == "" {
 		kept = strangersEventsKept
 	}
 	return trace.Wrap(s.keepEvent(ctx, event, kept))

@@ -13,6 +13,10 @@ import (
 
 const proxiesPrefix = "/proxies/"
 
+// TunnelAddrLabel is the label of a proxy's registration that says where nodes dial
+// in, host:port: types.ServerSpecV2 has no field for it. Without it they do not.
+const TunnelAddrLabel = types.TeleportInternalLabelPrefix + "tunnel-addr"
+
 func proxyCollection() collection[*types.ServerV2] {
 	return collection[*types.ServerV2]{
 		noun:   "proxy",
@@ -23,7 +27,8 @@ func proxyCollection() collection[*types.ServerV2] {
 }
 
 // UpsertProxy registers a proxy, or renews its registration, until its expiry. Its
-// name is the host's UUID, and its address host:port of its web address.
+// name is the host's UUID, its address host:port of its web address, and the label
+// TunnelAddrLabel that of its port for tunnels.
 //
 // The error is trace.BadParameter for a proxy without these, or with a name or
 // address that could be read as more than one.
@@ -49,7 +54,29 @@ func checkProxy(server *types.ServerV2) error {
 	if err := checkHostName("proxy name", server.GetHostname()); err != nil {
 		return trace.Wrap(err)
 	}
-	return checkNodeAddr(server, server.GetAddr())
+	if err := checkNodeAddr(server, server.GetAddr()); err != nil {
+		return trace.Wrap(err)
+	}
+	if addr, ok := server.GetLabel(TunnelAddrLabel); ok {
+		if err := checkNodeAddr(server, addr); err != nil {
+			return trace.Wrap(err)
+		}
+	}
+	return checkNodeLabels(server)
+}
+
+// Proxies returns the proxies whose registration has not expired, in the order of
+// their UUIDs. One that cannot be read is left out, and named in the log.
+func (s *Server) Proxies(ctx context.Context) ([]types.Server, error) {
+	servers, err := proxyCollection().all(ctx, s.store, s.leftOut)
+	if err != nil {
+		return nil, trace.Wrap(err)
+	}
+	proxies := make([]types.Server, len(servers))
+	for i, server := range servers {
+		proxies[i] = server
+	}
+	return proxies, nil
 }
 
 // ProxyAddr returns the web address, host:port, of a proxy that is registered, the

@@ -33,6 +33,7 @@ func watchedKinds() []watched {
 		watchedCollection(types.KindRole, roleCollection()),
 		watchedCollection(types.KindToken, tokenCollection()),
 		watchedCollection(types.KindNode, nodeCollection()),
+		watchedCollection(types.KindProxy, proxyCollection()),
 		watchedCollection(types.KindLock, lockCollection()),
 		{kind: types.KindCertAuthority, prefix: authoritiesPrefix, read: readAuthority, name: authorityName},
 		{kind: types.KindClusterName, prefix: clusterNameKey, read: readClusterName, name: fixedName(types.MetaNameClusterName)},
@@ -100,7 +101,7 @@ func readClusterName(item backend.Item) (types.Resource, error) {
 }
 
 // NewWatcher tells of changes to the kinds of resources that watch names: user,
-// role, token, node, lock, cert_authority, cluster_name and the settings of the
+// role, token, node, proxy, lock, cert_authority, cluster_name and the settings of the
 // cluster. The first event is OpInit, with the kinds that are watched, and what
 // is read from the store after it is not older than what the watcher tells of.
 // Of what was removed or has expired, the event has a types.ResourceHeader.

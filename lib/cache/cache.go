@@ -1,7 +1,7 @@
 // Copyright 2026 The teleport-auditd authors. SPDX-License-Identifier: Apache-2.0
 
 // Package cache is what a node or a proxy knows of its cluster: whom to trust,
-// which roles and locks there are, and which nodes.
+// which roles and locks there are, and which nodes and proxies.
 //
 // It answers at once and from memory, follows the auth service within about a
 // second, and goes on with what was known last while that is away. A copy on disk
@@ -19,12 +19,14 @@ import (
 	"sync"
 	"time"
 
+	"github.com/gravitational/teleport/api/client/proto"
 	"github.com/gravitational/teleport/api/defaults"
 	"github.com/gravitational/teleport/api/types"
 	"github.com/gravitational/trace"
 	"github.com/jonboulle/clockwork"
 	"github.com/sirupsen/logrus"
 	"golang.org/x/crypto/ssh"
+	"google.golang.org/grpc"
 
 	"teleport-auditd/lib/cause"
 )
@@ -36,12 +38,14 @@ const (
 	lastRetry  = 5 * time.Second
 	// answerTimeout is how long the auth service may take over one answer.
 	answerTimeout = 20 * time.Second
-	// keepNodes is how long a node stays known that the auth service, back after a
-	// while, does not list yet: nodes register again within this time.
+	// keepNodes is how long a node or a proxy stays known that the auth service,
+	// back after a while, does not list yet: they register again within this time.
 	keepNodes = 2 * time.Minute
-	// nodesPause is the time between two writings of nodes to the disk, which
-	// register again each minute.
+	// nodesPause is the time between two writings of nodes and proxies to the disk,
+	// which register again each minute.
 	nodesPause = 30 * time.Second
+	// proxiesPage is how many proxies are asked for at a time.
+	proxiesPage = 200
 )
 
 // Client is what the cache asks: an api/client.
@@ -52,6 +56,8 @@ type Client interface {
 	GetNodes(ctx context.Context, namespace string) ([]types.Server, error)
 	GetAuthPreference(ctx context.Context) (types.AuthPreference, error)
 	NewWatcher(ctx context.Context, watch types.Watch) (types.Watcher, error)
+	// GetConnection is for what the API has and its client does not.
+	GetConnection() *grpc.ClientConn
 }
 
 // Config is what New needs.
@@ -63,6 +69,8 @@ type Config struct {
 	// Nodes says that nodes and the auth preference are to be known as well,
 	// which proxies may.
 	Nodes bool
+	// Proxies says that proxies are to be known as well.
+	Proxies bool
 	// OnHostCAs is told of the authorities of hosts, and OnLocks of all locks,
 	// when they have changed and when the auth service is reached again.
 	// OnConnected comes after these when it is reached again. They are called one
@@ -234,17 +242,28 @@ func (c *Cache) Locks(context.Context) (locks []types.Lock, err error) {
 // changed. While the auth service is away registrations do not end.
 func (c *Cache) Nodes(context.Context) (nodes []types.Server, err error) {
 	now := c.cfg.Clock.Now()
-	c.mu.RLock()
-	current := c.current
-	c.mu.RUnlock()
-	err = c.read(func(known *snapshot) {
-		for _, node := range known.Nodes {
-			if !current || node.Expiry().IsZero() || node.Expiry().After(now) {
-				nodes = append(nodes, node)
-			}
-		}
-	})
+	current := c.Current()
+	err = c.read(func(known *snapshot) { nodes = registered(known.Nodes, current, now) })
 	return nodes, trace.Wrap(err)
+}
+
+// Proxies returns the registered proxies, where Config.Proxies is set, as Nodes
+// returns nodes.
+func (c *Cache) Proxies() (proxies []types.Server, err error) {
+	now := c.cfg.Clock.Now()
+	current := c.Current()
+	err = c.read(func(known *snapshot) { proxies = registered(known.Proxies, current, now) })
+	return proxies, trace.Wrap(err)
+}
+
+// registered are those whose registration has not ended, or cannot be renewed.
+func registered(all []*types.ServerV2, current bool, now time.Time) (servers []types.Server) {
+	for _, server := range all {
+		if !current || server.Expiry().IsZero() || server.Expiry().After(now) {
+			servers = append(servers, server)
+		}
+	}
+	return servers
 }
 
 // AuthPreference returns how users log in, where Config.Nodes is set.
@@ -297,6 +316,9 @@ func (c *Cache) follow(ctx context.Context) (began bool, err error) {
 	kinds := []types.WatchKind{{Kind: types.KindCertAuthority}, {Kind: types.KindRole}, {Kind: types.KindLock}}
 	if c.cfg.Nodes {
 		kinds = append(kinds, types.WatchKind{Kind: types.KindNode}, types.WatchKind{Kind: types.KindClusterAuthPreference})
+	}
+	if c.cfg.Proxies {
+		kinds = append(kinds, types.WatchKind{Kind: types.KindProxy})
 	}
 	watcher, err := c.cfg.Client.NewWatcher(ctx, types.Watch{Name: "cache", Kinds: kinds})
 	if err != nil {
@@ -382,6 +404,11 @@ func (c *Cache) readAll(ctx context.Context) (*snapshot, error) {
 	for _, lock := range locks {
 		known.put(lock)
 	}
+	if c.cfg.Proxies {
+		if err := c.readProxies(ctx, known); err != nil {
+			return nil, trace.Wrap(err, "reading the proxies")
+		}
+	}
 	if !c.cfg.Nodes {
 		return known, nil
 	}
@@ -398,6 +425,25 @@ func (c *Cache) readAll(ctx context.Context) (*snapshot, error) {
 	}
 	known.put(preference)
 	return known, nil
+}
+
+// readProxies asks for proxies itself: Teleport's client has no call for them.
+func (c *Cache) readProxies(ctx context.Context, known *snapshot) error {
+	request := &proto.ListResourcesRequest{ResourceType: types.KindProxy, Namespace: defaults.Namespace, Limit: proxiesPage}
+	for {
+		page, err := proto.NewAuthServiceClient(c.cfg.Client.GetConnection()).ListResources(ctx, request)
+		if err != nil {
+			return trace.Wrap(err)
+		}
+		for _, resource := range page.Resources {
+			if proxy := resource.GetNode(); proxy != nil {
+				known.put(proxy)
+			}
+		}
+		if request.StartKey = page.NextKey; request.StartKey == "" {
+			return nil
+		}
+	}
 }
 
 // readLocks brings the locks alone up to date. A node that is locked may read
@@ -466,7 +512,7 @@ func (c *Cache) apply(ctx context.Context, event types.Event) {
 	switch kind {
 	case "":
 		return
-	case types.KindNode:
+	case types.KindNode, types.KindProxy:
 		c.dirty = true
 		return
 	}

@@ -233,6 +233,55 @@ func TestFollows(t *testing.T) {
 	require.Empty(t, locks)
 }
 
+// TestProxies: a node knows of the cluster's proxies as they come, go, and are known
+// while the auth service is away.
+func TestProxies(t *testing.T) {
+	ctx := t.Context()
+	c := newCluster(t)
+	register := func(name string) types.Server {
+		proxy, err := types.NewServer(uuid.NewString(), types.KindProxy, types.ServerSpecV2{Addr: name + ".example.com:3080", Hostname: name})
+		require.NoError(t, err)
+		proxy.SetExpiry(time.Now().Add(10 * time.Minute))
+		require.NoError(t, c.UpsertProxy(ctx, proxy))
+		return proxy
+	}
+	register("one")
+	require.NoError(t, c.UpsertNode(ctx, newNode(t, "web")))
+	log, _ := logrustest.NewNullLogger()
+	clock := clockwork.NewFakeClockAt(time.Now())
+	cfg := cache.Config{Client: c.client, Path: filepath.Join(t.TempDir(), "cache.json"), Proxies: true, Log: log, Clock: clock}
+	known, stop := run(t, cfg)
+	require.NoError(t, known.Wait(ctx))
+	names := func(known *cache.Cache) map[string]bool {
+		proxies, err := known.Proxies()
+		require.NoError(t, err)
+		names := map[string]bool{}
+		for _, proxy := range proxies {
+			names[proxy.GetHostname()] = true
+		}
+		return names
+	}
+	require.Equal(t, map[string]bool{"one": true}, names(known))
+	nodes, err := known.Nodes(ctx)
+	require.NoError(t, err)
+	require.Empty(t, nodes, "it did not ask for them")
+	register("two")
+	eventually(t, "the second proxy is known", func() bool { return len(names(known)) == 2 })
+	clock.Advance(11 * time.Minute)
+	require.Empty(t, names(known), "their registrations have ended")
+
+	c.stop()
+	eventually(t, "the auth service is away", func() bool {
+		clock.Advance(time.Second)
+		return !known.Current()
+	})
+	require.Len(t, names(known), 2)
+	stop()
+	again, err := cache.New(cfg)
+	require.NoError(t, err)
+	require.Len(t, names(again), 2, "after a restart")
+}
+
 // TestNothingKnown holds that nobody is let in by what was never read.
 func TestNothingKnown(t *testing.T) {
 	c := newCluster(t)

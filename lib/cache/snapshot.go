@@ -26,6 +26,7 @@ type snapshot struct {
 	Roles       []*types.RoleV6          `json:"roles"`
 	LockList    []*types.LockV2          `json:"locks"`
 	Nodes       []*types.ServerV2        `json:"nodes"`
+	Proxies     []*types.ServerV2        `json:"proxies,omitempty"`
 	Preference  *types.AuthPreferenceV2  `json:"preference,omitempty"`
 }
 
@@ -35,6 +36,7 @@ func (s *snapshot) clone() *snapshot {
 		Roles:       slices.Clone(s.Roles),
 		LockList:    slices.Clone(s.LockList),
 		Nodes:       slices.Clone(s.Nodes),
+		Proxies:     slices.Clone(s.Proxies),
 		Preference:  s.Preference,
 	}
 }
@@ -57,6 +59,17 @@ func (s *snapshot) locks() []types.Lock {
 	return locks
 }
 
+// servers is where those of a kind are, nil for a kind that is not kept.
+func (s *snapshot) servers(kind string) *[]*types.ServerV2 {
+	switch kind {
+	case types.KindNode:
+		return &s.Nodes
+	case types.KindProxy:
+		return &s.Proxies
+	}
+	return nil
+}
+
 // put adds or replaces a resource, and returns its kind; empty for one that is
 // not kept.
 func (s *snapshot) put(resource types.Resource) string {
@@ -71,11 +84,12 @@ func (s *snapshot) put(resource types.Resource) string {
 		s.LockList = insert(s.LockList, resource, named[*types.LockV2](resource.GetName()))
 		return types.KindLock
 	case *types.ServerV2:
-		if resource.GetKind() != types.KindNode {
+		servers := s.servers(resource.GetKind())
+		if servers == nil {
 			return ""
 		}
-		s.Nodes = insert(s.Nodes, resource, named[*types.ServerV2](resource.GetName()))
-		return types.KindNode
+		*servers = insert(*servers, resource, named[*types.ServerV2](resource.GetName()))
+		return resource.GetKind()
 	case *types.AuthPreferenceV2:
 		s.Preference = resource
 		return types.KindClusterAuthPreference
@@ -96,8 +110,9 @@ func (s *snapshot) remove(header types.Resource) string {
 		s.Roles = without(s.Roles, named[*types.RoleV6](name))
 	case types.KindLock:
 		s.LockList = without(s.LockList, named[*types.LockV2](name))
-	case types.KindNode:
-		s.Nodes = without(s.Nodes, named[*types.ServerV2](name))
+	case types.KindNode, types.KindProxy:
+		servers := s.servers(header.GetKind())
+		*servers = without(*servers, named[*types.ServerV2](name))
 	default:
 		return ""
 	}
@@ -136,11 +151,12 @@ func without[T any](all []T, compare func(T) int) []T {
 	return all
 }
 
-// keepNodes takes over the nodes of old that are not listed any more, for a while:
-// their registrations may have ended while there was nobody to renew them with.
+// keepNodes takes over the nodes and proxies of old that are not listed any more, for
+// a while: their registrations may have ended while there was nobody to renew them
+// with.
 func (s *snapshot) keepNodes(old *snapshot, until time.Time) {
-	for _, node := range old.Nodes {
-		if _, found := find(s.Nodes, named[*types.ServerV2](node.GetName())); found {
+	for _, node := range slices.Concat(old.Nodes, old.Proxies) {
+		if _, found := find(*s.servers(node.GetKind()), named[*types.ServerV2](node.GetName())); found {
 			continue
 		}
 		kept := node.DeepCopy().(*types.ServerV2)
@@ -191,9 +207,9 @@ func readSnapshot(path string) (*snapshot, error) {
 		}
 		known.put(lock)
 	}
-	for _, node := range kept.Nodes {
+	for _, node := range slices.Concat(kept.Nodes, kept.Proxies) {
 		if err := node.CheckAndSetDefaults(); err != nil {
-			return nil, trace.BadParameter("%s has a node that cannot be used: %v", path, err)
+			return nil, trace.BadParameter("%s has a node or a proxy that cannot be used: %v", path, err)
 		}
 		known.put(node)
 	}

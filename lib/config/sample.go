@@ -95,8 +95,8 @@ teleport:
   # Where the auth servers are: one, or several.
   # auth_server: "auth.example.com:3025"
   # auth_servers: ["auth-1.example.com:3025", "auth-2.example.com:3025"]
-  # Or, for a node that reaches the cluster, and is reached, through a proxy's
-  # HTTPS:
+  # Or, for a node that reaches the cluster through a proxy's HTTPS, and is reached
+  # through tunnels that it has to all proxies:
   # proxy_server: "proxy.example.com:3080"
   # The token to join with, or a file of it. A host that has joined needs none.
   # auth_token: "/run/teleport-token"

@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/gravitational/teleport/api/client"
@@ -26,6 +27,7 @@ import (
 	"teleport-auditd/lib/auth/join"
 	"teleport-auditd/lib/cache"
 	"teleport-auditd/lib/cause"
+	"teleport-auditd/lib/events/spool"
 )
 
 const (
@@ -58,8 +60,9 @@ type memberConfig struct {
 	// configuration says about that.
 	listeners   []net.Listener
 	publicAddrs []string
-	// nodes asks for the cluster's nodes as well.
-	nodes bool
+	// nodes asks for the cluster's nodes as well, and proxies for its proxies: the
+	// role then finds the auth service through any of them.
+	nodes, proxies bool
 	// onLocks and onConnected are cache.Config's.
 	onLocks     func(context.Context, []types.Lock)
 	onConnected func(context.Context)
@@ -85,14 +88,17 @@ func (p *Process) newMember(ctx context.Context, cfg memberConfig) (*member, err
 	if err != nil {
 		return nil, trace.Wrap(err)
 	}
-	if m.client, err = m.identity.Connect(ctx, p.authAddrs); err != nil {
+	// The client is there before what it tells of.
+	var known atomic.Pointer[cache.Cache]
+	if m.client, err = m.identity.ConnectAny(ctx, func() []string { return p.waysToAuth(known.Load()) }); err != nil {
 		return nil, trace.Wrap(err)
 	}
 	p.register(service{name: name + ".client", close: m.client.Close})
 	m.known, err = cache.New(cache.Config{
-		Client: m.client,
-		Path:   filepath.Join(p.dataDir.path, "cache_"+name+".json"),
-		Nodes:  cfg.nodes,
+		Client:  m.client,
+		Path:    filepath.Join(p.dataDir.path, "cache_"+name+".json"),
+		Nodes:   cfg.nodes,
+		Proxies: cfg.proxies,
 		OnHostCAs: func(ctx context.Context, cas []types.CertAuthority) {
 			if err := m.follow(ctx, cas); err != nil && ctx.Err() == nil {
 				m.log.Warnf("The host's certificates do not follow the cluster's authority yet: %s. The next try is in %v.", OneLine(err), heartbeat)
@@ -106,12 +112,32 @@ func (p *Process) newMember(ctx context.Context, cfg memberConfig) (*member, err
 	if err != nil {
 		return nil, trace.Wrap(err)
 	}
+	known.Store(m.known)
 	p.register(service{name: name + ".cache", serve: func(ctx context.Context) error {
 		m.known.Run(ctx)
 		return nil
 	}})
 	p.members = append(p.members, m)
 	return m, nil
+}
+
+// waysToAuth are the addresses of the configuration, and behind them the HTTPS of the
+// proxies that are known: one of them may be there when the others are not.
+func (p *Process) waysToAuth(known *cache.Cache) []string {
+	ways := slices.Clone(p.authAddrs)
+	if known == nil {
+		return ways
+	}
+	proxies, err := known.Proxies()
+	if err != nil {
+		return ways // nothing is known yet
+	}
+	for _, proxy := range proxies {
+		if addr := proxy.GetAddr(); !slices.Contains(ways, addr) {
+			ways = append(ways, addr)
+		}
+	}
+	return ways
 }
 
 // joined is who the host has been since it joined, or who it becomes now.
@@ -249,6 +275,28 @@ func (m *member) tellRenewed(renewed bool, err error) {
 	if renewed && err == nil {
 		m.log.Infof("The host's certificates were signed anew, and end at %s.", m.identity.TLSCertificate().Leaf.NotAfter.UTC().Format(time.RFC3339))
 	}
+}
+
+// openEvents returns what keeps events for the cluster's audit log until the auth
+// service has them. It is closed after all services that are registered later.
+func (m *member) openEvents(role string) (*spool.Spool, error) {
+	events, err := spool.New(spool.Config{
+		Dir:   filepath.Join(m.p.dataDir.path, "events_"+role),
+		Send:  m.emit,
+		Clock: m.p.clock,
+		Log:   m.log,
+	})
+	if err != nil {
+		return nil, trace.Wrap(err)
+	}
+	m.p.register(service{name: role + ".events", close: func() error {
+		// What cannot be sent now is sent after the next start.
+		ctx, cancel := context.WithTimeout(context.Background(), eventsCloseTimeout)
+		defer cancel()
+		_ = events.Flush(ctx)
+		return events.Close()
+	}})
+	return events, nil
 }
 
 // emit sends an event to the cluster's audit log. A refusal is no answer about the

@@ -25,10 +25,11 @@ import (
 
 	"teleport-auditd/lib/access"
 	"teleport-auditd/lib/auditd"
+	"teleport-auditd/lib/auth"
 	"teleport-auditd/lib/auth/join"
+	"teleport-auditd/lib/cache"
 	"teleport-auditd/lib/cause"
 	"teleport-auditd/lib/events/sessions"
-	"teleport-auditd/lib/events/spool"
 	"teleport-auditd/lib/pam"
 	"teleport-auditd/lib/pam/pamenv"
 	"teleport-auditd/lib/srv"
@@ -208,6 +209,7 @@ func (p *Process) initMemberNode(ctx context.Context, listener net.Listener, cfg
 		role:        types.RoleNode,
 		listeners:   []net.Listener{listener},
 		publicAddrs: []string{p.settings.SSH.PublicAddr},
+		proxies:     p.settings.ProxyServer != "",
 		onLocks: func(_ context.Context, locks []types.Lock) {
 			server.EndWhere(func(identity srv.Identity) string {
 				for _, lock := range locks {
@@ -232,22 +234,10 @@ func (p *Process) initMemberNode(ctx context.Context, listener net.Listener, cfg
 	if err != nil {
 		return trace.Wrap(err)
 	}
-	events, err := spool.New(spool.Config{
-		Dir:   filepath.Join(p.dataDir.path, "events_node"),
-		Send:  m.emit,
-		Clock: p.clock,
-		Log:   m.log,
-	})
+	events, err := m.openEvents("node")
 	if err != nil {
 		return trace.Wrap(err)
 	}
-	p.register(service{name: "node.events", close: func() error {
-		// What cannot be sent now is sent after the next start.
-		ctx, cancel := context.WithTimeout(context.Background(), eventsCloseTimeout)
-		defer cancel()
-		_ = events.Flush(ctx)
-		return events.Close()
-	}})
 	cfg.HostSigners = m.identity.Signers
 	cfg.ClusterName = m.identity.ClusterName()
 	cfg.Access = func(ctx context.Context, identity srv.Identity) (access.Options, error) {
@@ -299,13 +289,14 @@ func (p *Process) initMemberNode(ctx context.Context, listener net.Listener, cfg
 	return nil
 }
 
-// initTunnel has the node dial out to the proxy. What it returns is closed when
+// initTunnel has the node dial out to the proxies. What it returns is closed when
 // there was a tunnel.
 func (p *Process) initTunnel(m *member, server *node.Server, addressed func(net.Listener, bool) (net.Listener, error)) (<-chan struct{}, error) {
 	agent, err := tunnel.NewAgent(tunnel.AgentConfig{
 		NodeID:      p.hostUUID,
 		ClusterName: m.identity.ClusterName(),
 		TunnelAddr:  p.tunnelAddr,
+		Proxies:     func() ([]tunnel.Proxy, error) { return tunnelProxies(m.known) },
 		HostSigners: m.identity.Signers,
 		HostCAs:     m.known.HostCAs,
 		Clock:       p.clock,
@@ -341,6 +332,21 @@ func (p *Process) initTunnel(m *member, server *node.Server, addressed func(net.
 		close: server.Close,
 	})
 	return agent.Connected(), nil
+}
+
+// tunnelProxies are the proxies that nodes may dial out to.
+func tunnelProxies(known *cache.Cache) ([]tunnel.Proxy, error) {
+	registered, err := known.Proxies()
+	if err != nil {
+		return nil, trace.Wrap(err)
+	}
+	var proxies []tunnel.Proxy
+	for _, proxy := range registered {
+		if addr, ok := proxy.GetLabel(auth.TunnelAddrLabel); ok {
+			proxies = append(proxies, tunnel.Proxy{ID: proxy.GetName(), Addr: addr})
+		}
+	}
+	return proxies, nil
 }
 
 // tunnelAddr asks the proxy where nodes dial in. Whoever answers is not believed:

@@ -14,11 +14,13 @@ import (
 	"github.com/gravitational/teleport/api/client"
 	"github.com/gravitational/teleport/api/client/webclient"
 	"github.com/gravitational/teleport/api/types"
+	apievents "github.com/gravitational/teleport/api/types/events"
 	"github.com/gravitational/trace"
 	"github.com/jonboulle/clockwork"
 	"golang.org/x/crypto/ssh"
 
 	"teleport-auditd/lib/access"
+	"teleport-auditd/lib/auth"
 	"teleport-auditd/lib/auth/join"
 	"teleport-auditd/lib/cache"
 	"teleport-auditd/lib/srv"
@@ -26,6 +28,7 @@ import (
 	"teleport-auditd/lib/srv/clientaddr"
 	"teleport-auditd/lib/srv/node"
 	"teleport-auditd/lib/srv/proxy"
+	"teleport-auditd/lib/srv/refusals"
 	"teleport-auditd/lib/srv/tunnel"
 	"teleport-auditd/lib/version"
 	"teleport-auditd/lib/web"
@@ -38,8 +41,8 @@ func (p *Process) initProxy(ctx context.Context, listeners *listeners) error {
 		m       *member
 		tunnels *tunnel.Server
 	)
-	web := listeners.web.Addr()
-	registered := newRegistration(p, func(ctx context.Context) error { return p.announceProxy(ctx, m.client, web) })
+	web, dialIn := listeners.web.Addr(), listeners.tunnel.Addr()
+	registered := newRegistration(p, func(ctx context.Context) error { return p.announceProxy(ctx, m.client, web, dialIn) })
 	m, err := p.newMember(ctx, memberConfig{
 		role:        types.RoleProxy,
 		listeners:   []net.Listener{listeners.proxy, listeners.tunnel},
@@ -84,8 +87,21 @@ func (p *Process) initProxy(ctx context.Context, listeners *listeners) error {
 	authorize := func(ctx context.Context, identity srv.Identity) error {
 		return node.Refusal(decider.CheckLocks(ctx, node.Person(identity)))
 	}
+	events, err := m.openEvents("proxy")
+	if err != nil {
+		return trace.Wrap(err)
+	}
+	refusedTunnel, err := m.tellRefused(events.Emit, "tunnel.refused", "the tunnel port of the proxy "+p.settings.NodeName)
+	if err != nil {
+		return trace.Wrap(err)
+	}
+	refused, err := m.tellRefused(events.Emit, "proxy.refused", "the proxy "+p.settings.NodeName)
+	if err != nil {
+		return trace.Wrap(err)
+	}
 	tunnels, err = tunnel.NewServer(tunnel.ServerConfig{
 		CAs:            cas,
+		Refused:        refusedTunnel,
 		Authorize:      authorizeTunnels(m.known, authorize, p.clock),
 		HostSigners:    m.identity.Signers,
 		Emitter:        p.emitter,
@@ -112,6 +128,7 @@ func (p *Process) initProxy(ctx context.Context, listeners *listeners) error {
 		CheckNode:      checkNode(m.known, p.clock),
 		Headers:        clientaddr.NewSigner(m.identity.Signers),
 		Authorize:      authorize,
+		Refused:        refused,
 		ClusterName:    m.identity.ClusterName(),
 		Emitter:        p.emitter,
 		MaxStartups:    s.MaxStartups,
@@ -128,6 +145,20 @@ func (p *Process) initProxy(ctx context.Context, listeners *listeners) error {
 		settle: registered.wait,
 	})
 	return nil
+}
+
+// tellRefused returns what tells the cluster's audit log of those whom a port of the
+// proxy refuses, as a node tells of its own.
+func (m *member) tellRefused(emit func(apievents.AuditEvent), name, by string) (func(srv.Refused), error) {
+	teller, err := refusals.New(refusals.Config{Emit: emit, ClusterName: m.identity.ClusterName(), By: by, Clock: m.p.clock})
+	if err != nil {
+		return nil, trace.Wrap(err)
+	}
+	m.p.register(service{name: name, close: func() error {
+		teller.Close()
+		return nil
+	}})
+	return teller.Tell, nil
 }
 
 // authorizeTunnels asks users about people, and keeps nodes out that are locked:
@@ -163,19 +194,33 @@ func checkNode(locks access.Source, clock clockwork.Clock) func(context.Context,
 }
 
 // announceProxy registers the proxy, or renews its registration, for announceTTL:
-// links for people lead to a proxy that is registered.
-func (p *Process) announceProxy(ctx context.Context, registry registry, web net.Addr) error {
-	server, err := types.NewServer(p.hostUUID, types.KindProxy, types.ServerSpecV2{
+// links for people lead to a proxy that is registered, and nodes dial out to all.
+func (p *Process) announceProxy(ctx context.Context, registry registry, web, dialIn net.Addr) error {
+	server, err := types.NewServerWithLabels(p.hostUUID, types.KindProxy, types.ServerSpecV2{
 		Addr:     p.publicAddr(p.settings.Proxy.PublicAddr, web),
 		Hostname: p.settings.NodeName,
 		Version:  version.Version,
-	})
+	}, map[string]string{auth.TunnelAddrLabel: p.tunnelPublicAddr(dialIn)})
 	if err != nil {
 		return trace.Wrap(err, "describing the proxy")
 	}
 	server.SetExpiry(p.clock.Now().Add(announceTTL))
 	_, err = registry.UpsertNode(ctx, server)
 	return trace.Wrap(err, "registering the proxy")
+}
+
+// tunnelPublicAddr is where nodes dial in: what the configuration says, or the port
+// at the host where people find the proxy.
+func (p *Process) tunnelPublicAddr(listener net.Addr) string {
+	s := &p.settings.Proxy
+	if s.TunnelPublicAddr == "" && s.PublicAddr != "" {
+		host, _, err := net.SplitHostPort(s.PublicAddr)
+		_, port, portErr := net.SplitHostPort(listener.String())
+		if err == nil && portErr == nil {
+			return net.JoinHostPort(host, port)
+		}
+	}
+	return p.publicAddr(s.TunnelPublicAddr, listener)
 }
 
 // initWeb makes HTTPS ready to be served.

@@ -87,6 +87,8 @@ type failure struct {
 	login   string
 	// person is the key id, where telling is proven.
 	person string
+	// host says that the certificate is a host's.
+	host   bool
 	reason string
 }
 
@@ -284,7 +286,7 @@ func (l *login) keyProven(meta ssh.ConnMetadata, key ssh.PublicKey, permissions 
 		return nil, l.refuse(failure{telling: how, login: meta.User(), reason: reason})
 	}
 	refuse := func(reason string) error {
-		return l.refuse(failure{telling: proven, login: meta.User(), person: cert.KeyId, reason: reason})
+		return l.refuse(failure{telling: proven, login: meta.User(), person: cert.KeyId, host: cert.CertType == ssh.HostCert, reason: reason})
 	}
 	if reason := checkPerson(cert, meta.User(), meta.RemoteAddr(), l.server.cfg.Clock.Now()); reason != "" {
 		return nil, refuse(reason)
@@ -412,7 +414,7 @@ func (l *login) refused(err error) {
 	}
 	if s.cfg.Refused != nil {
 		s.cfg.Refused(Refused{
-			Login: event.SystemUser, TeleportUser: event.TeleportUser, Reason: f.reason,
+			Login: event.SystemUser, TeleportUser: event.TeleportUser, Host: f.host, Reason: f.reason,
 			RemoteAddr: l.conn.RemoteAddr(), LocalAddr: l.conn.LocalAddr(),
 		})
 	}

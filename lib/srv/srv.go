@@ -202,6 +202,9 @@ type Refused struct {
 	// TeleportUser is the person, where a trusted certificate was proven, and
 	// empty otherwise. It may hold any bytes, 4096 of them.
 	TeleportUser string
+	// Host says that it is a host whose certificate was proven, and TeleportUser
+	// what that is called: nobody's name.
+	Host bool
 	// Reason is what the records say: words joined by hyphens.
 	Reason string
 	// RemoteAddr and LocalAddr are the connection's.

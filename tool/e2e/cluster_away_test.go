@@ -34,30 +34,10 @@ func TestAuthAway(t *testing.T) {
 	}
 	w := newCluster(t, clusterConfig{})
 	// The proxy of the hub goes with it: another host has one as well.
-	edge := w.network.Host()
-	token, pin := w.token("proxy")
-	proxy := w.teleport(edge, fmt.Sprintf(`teleport:
-  nodename: edge
-  data_dir: $DIR/data
-  log:
-    severity: DEBUG
-  auth_token: %s
-  ca_pin: [%s]
-  auth_server: %s:3025
-auth_service:
-  enabled: no
-proxy_service:
-  enabled: yes
-  public_addr: %[4]s:3080
-  ssh_public_addr: %[4]s:3023
-  tunnel_public_addr: %[4]s:3024
-ssh_service:
-  enabled: no
-`, token, pin, w.hub.IP, edge.IP))
-	proxy.Start()
+	edge, _ := w.joinProxy("edge")
 	w.join("direct", false)
 	inner := w.network.Host()
-	token, pin = w.token("node")
+	token, pin := w.token("node")
 	innerDaemon := w.teleport(inner, nodeYAML("inner", "proxy_server: "+edge.IP+":3080", token, pin, "127.0.0.1:3022"))
 	innerDaemon.Start()
 	w.invite("alice", "--logins="+w.bob.Name)

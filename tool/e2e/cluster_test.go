@@ -160,6 +160,33 @@ func (w *cluster) join(name string, dialsOut bool, ssh ...string) (*harness.Host
 	return host, d
 }
 
+// joinProxy starts another proxy on a new host.
+func (w *cluster) joinProxy(name string) (*harness.Host, *harness.Teleport) {
+	w.t.Helper()
+	host := w.network.Host()
+	token, pin := w.token("proxy")
+	d := w.teleport(host, fmt.Sprintf(`teleport:
+  nodename: %s
+  data_dir: $DIR/data
+  log:
+    severity: DEBUG
+  auth_token: %s
+  ca_pin: [%s]
+  auth_server: %s:3025
+auth_service:
+  enabled: no
+proxy_service:
+  enabled: yes
+  public_addr: %[5]s:3080
+  ssh_public_addr: %[5]s:3023
+  tunnel_public_addr: %[5]s:3024
+ssh_service:
+  enabled: no
+`, name, token, pin, w.hub.IP, host.IP))
+	d.Start()
+	return host, d
+}
+
 // invite adds a user who has chosen a password, and returns the app with the second
 // factor.
 func (w *cluster) invite(user string, flags ...string) *harness.Authenticator {

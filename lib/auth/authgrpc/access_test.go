@@ -3,6 +3,7 @@
 package authgrpc_test
 
 import (
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
@@ -21,6 +22,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/types/known/emptypb"
 
+	"teleport-auditd/lib/auth"
 	"teleport-auditd/lib/auth/authgrpc"
 	"teleport-auditd/lib/auth/login"
 )
@@ -111,6 +113,7 @@ func TestHosts(t *testing.T) {
 		{"locks", func(c *client.Client) error { _, err := c.GetLocks(ctx, true); return err }, true, true},
 		{"settings", func(c *client.Client) error { _, err := c.GetAuthPreference(ctx); return err }, true, true},
 		{"nodes", func(c *client.Client) error { _, err := c.GetNodes(ctx, defaults.Namespace); return err }, false, true},
+		{"proxies", func(c *client.Client) error { _, err := listProxies(ctx, c); return err }, true, true},
 		{"register another node", func(c *client.Client) error {
 			_, err := c.UpsertNode(ctx, newNode(t, "other", "web", nil))
 			return err
@@ -134,6 +137,7 @@ func TestHosts(t *testing.T) {
 		{"watch locks", func(c *client.Client) error { _, err := watchOnce(t, c, types.KindLock); return err }, true, true},
 		{"watch authorities", func(c *client.Client) error { _, err := watchOnce(t, c, types.KindCertAuthority); return err }, true, true},
 		{"watch nodes", func(c *client.Client) error { _, err := watchOnce(t, c, types.KindNode); return err }, false, true},
+		{"watch proxies", func(c *client.Client) error { _, err := watchOnce(t, c, types.KindProxy); return err }, true, true},
 		{"watch users", func(c *client.Client) error { _, err := watchOnce(t, c, types.KindUser); return err }, false, false},
 		{"watch tokens", func(c *client.Client) error { _, err := watchOnce(t, c, types.KindToken); return err }, false, false},
 	}
@@ -166,6 +170,61 @@ func TestHosts(t *testing.T) {
 	require.NotContains(t, err.Error(), "may not call")
 	_, err = node.GetResetPasswordToken(ctx, "nonsense")
 	require.ErrorContains(t, err, "may not call")
+}
+
+// listProxies asks as nodes do.
+func listProxies(ctx context.Context, c *client.Client) ([]*types.ServerV2, error) {
+	page, err := proto.NewAuthServiceClient(c.GetConnection()).ListResources(ctx, &proto.ListResourcesRequest{ResourceType: types.KindProxy, Namespace: defaults.Namespace, Limit: 100})
+	if err != nil {
+		return nil, err
+	}
+	var proxies []*types.ServerV2
+	for _, each := range page.Resources {
+		proxies = append(proxies, each.GetNode())
+	}
+	return proxies, nil
+}
+
+// TestProxiesAreListed: nodes hear where each proxy takes them, and of a proxy that
+// comes; of people those whose roles say so.
+func TestProxiesAreListed(t *testing.T) {
+	ctx := t.Context()
+	f := newFixture(t)
+	nodeCredentials, _ := host(t, f.auth, types.RoleNode)
+	node := f.connect(t, nodeCredentials)
+	proxyCredentials, id := host(t, f.auth, types.RoleProxy)
+	proxy := f.connect(t, proxyCredentials)
+	watcher, err := node.NewWatcher(ctx, types.Watch{Kinds: []types.WatchKind{{Kind: types.KindProxy}}})
+	require.NoError(t, err)
+	defer watcher.Close() //nolint:errcheck // the test has what it wants
+	require.Equal(t, types.OpInit, nextEvent(t, watcher).Type)
+
+	own, err := types.NewServerWithLabels(id, types.KindProxy, types.ServerSpecV2{Addr: "proxy.example.com:3080", Hostname: "proxy"}, map[string]string{auth.TunnelAddrLabel: "proxy.example.com:3024"})
+	require.NoError(t, err)
+	_, err = proxy.UpsertNode(ctx, own)
+	require.NoError(t, err)
+	event := nextEvent(t, watcher)
+	require.Equal(t, types.OpPut, event.Type)
+	require.Equal(t, []string{types.KindProxy, id}, []string{event.Resource.GetKind(), event.Resource.GetName()})
+	listed, err := listProxies(ctx, node)
+	require.NoError(t, err)
+	require.Len(t, listed, 1)
+	addr, _ := listed[0].GetLabel(auth.TunnelAddrLabel)
+	require.Equal(t, "proxy.example.com:3024", addr)
+	nodes, err := proxy.GetNodes(ctx, defaults.Namespace)
+	require.NoError(t, err)
+	require.Empty(t, nodes, "a proxy is no node")
+
+	for addr, want := range map[string]string{"proxy.example.com": "is not host:port", "proxy.example.com:0": "has no port", "a b:3024": ""} {
+		own.SetStaticLabels(map[string]string{auth.TunnelAddrLabel: addr})
+		_, err := proxy.UpsertNode(ctx, own)
+		require.True(t, trace.IsBadParameter(err), "%v", err)
+		require.ErrorContains(t, err, want)
+	}
+	_, err = listProxies(ctx, f.connect(t, user(t, f.auth, "alice", time.Hour, "access")))
+	require.True(t, trace.IsAccessDenied(err), "%v", err)
+	_, err = listProxies(ctx, f.connect(t, user(t, f.auth, "erin", time.Hour, "editor")))
+	require.NoError(t, err)
 }
 
 // What users may is what their roles say.

@@ -1,6 +1,6 @@
 // Copyright 2026 The teleport-auditd authors. SPDX-License-Identifier: Apache-2.0
 
-// Nodes: their registration, and the lists of them that people see.
+// Nodes and proxies: their registration, and the lists of them.
 
 package authgrpc
 
@@ -95,8 +95,10 @@ func (s *authService) DeleteAllNodes(ctx context.Context, req *types.ResourcesIn
 	return nothing(s.cfg.Auth.DeleteAllNodes(ctx))
 }
 
-// ListResources lists nodes: those that the caller sees, with all the labels and
-// search words, by name or as SortBy says, page by page.
+// ListResources lists nodes or proxies: those that the caller sees, with all the
+// labels and search words, by name or as SortBy says, page by page. Proxies come as
+// nodes of their own kind, since the answer has no other place for them; Teleport's
+// client asks for them with a call that its API has not declared.
 func (s *authService) ListResources(ctx context.Context, req *proto.ListResourcesRequest) (*proto.ListResourcesResponse, error) {
 	if err := req.CheckAndSetDefaults(); err != nil {
 		return nil, trace.Wrap(err)
@@ -108,18 +110,25 @@ func (s *authService) ListResources(ctx context.Context, req *proto.ListResource
 	if err != nil {
 		return nil, trace.Wrap(err)
 	}
-	all, err := s.cfg.Auth.Nodes(ctx)
+	c := callerOf(ctx)
+	if err := c.mayList(req.ResourceType); err != nil {
+		return nil, trace.Wrap(err)
+	}
+	list, sees := s.cfg.Auth.Nodes, func(node types.Server) bool { return c.sees(node) && node.MatchSearch(req.SearchKeywords) }
+	if req.ResourceType == types.KindProxy {
+		list, sees = s.cfg.Auth.Proxies, func(types.Server) bool { return true }
+	}
+	all, err := list(ctx)
 	if err != nil {
 		return nil, trace.Wrap(err)
 	}
-	c := callerOf(ctx)
 	var nodes []*types.ServerV2
 	for _, each := range all {
 		node, err := as[*types.ServerV2](each)
 		if err != nil {
 			return nil, trace.Wrap(err)
 		}
-		if c.sees(node) && types.MatchLabels(node, req.Labels) && node.MatchSearch(req.SearchKeywords) {
+		if sees(node) && types.MatchLabels(node, req.Labels) {
 			nodes = append(nodes, node)
 		}
 	}
@@ -127,10 +136,23 @@ func (s *authService) ListResources(ctx context.Context, req *proto.ListResource
 	return s.nodePage(c, req, order, nodes)
 }
 
+// mayList returns trace.AccessDenied for a kind that the caller may not list.
+func (c *caller) mayList(kind string) error {
+	switch {
+	case c.isUser() && kind == types.KindProxy:
+		return c.may(kind, types.VerbList, types.VerbRead)
+	case c.role == types.RoleNode && kind == types.KindNode:
+		return trace.AccessDenied("%s may not list nodes", c)
+	}
+	return nil
+}
+
 func checkListRequest(req *proto.ListResourcesRequest) error {
 	switch {
-	case req.ResourceType != types.KindNode:
-		return trace.NotImplemented("resources of the kind %q cannot be listed: there are only nodes", req.ResourceType)
+	case req.ResourceType != types.KindNode && req.ResourceType != types.KindProxy:
+		return trace.NotImplemented("resources of the kind %q cannot be listed: there are only nodes and proxies", req.ResourceType)
+	case req.ResourceType == types.KindProxy && len(req.SearchKeywords) > 0:
+		return trace.NotImplemented("proxies are not found by words: use labels")
 	case req.PredicateExpression != "":
 		return trace.NotImplemented("predicate expressions are not supported: use labels and search keywords")
 	case req.UseSearchAsRoles, req.UsePreviewAsRoles:
@@ -162,7 +184,7 @@ func (s *authService) nodePage(c *caller, req *proto.ListResourcesRequest, order
 			break
 		}
 		resource := &proto.PaginatedResource{Resource: &proto.PaginatedResource_Node{Node: node}}
-		if req.IncludeLogins && c.isUser() {
+		if req.IncludeLogins && c.isUser() && node.GetKind() == types.KindNode {
 			for _, login := range c.checker.Logins() {
 				if c.checker.CheckNode(login, node.GetAllLabels()) == nil {
 					resource.Logins = append(resource.Logins, login)

@@ -121,10 +121,11 @@ func rules() map[string]rule {
 		authMethods + "UpsertTokenV2": users(types.KindToken, types.VerbCreate, types.VerbUpdate),
 		authMethods + "DeleteToken":   users(types.KindToken, types.VerbDelete),
 
-		// A node or a proxy for itself; users see the nodes that their roles show.
+		// A node or a proxy for itself; users see the nodes that their roles show,
+		// and nodes no nodes, but where the proxies are.
 		authMethods + "UpsertNode":     hosts([]types.SystemRole{types.RoleNode, types.RoleProxy}, types.KindNode, types.VerbCreate, types.VerbUpdate),
 		authMethods + "GetNode":        {hosts: proxies, everyUser: true},
-		authMethods + "ListResources":  {hosts: proxies, everyUser: true},
+		authMethods + "ListResources":  everybody,
 		authMethods + "DeleteNode":     users(types.KindNode, types.VerbDelete),
 		authMethods + "DeleteAllNodes": users(types.KindNode, types.VerbDelete),
 

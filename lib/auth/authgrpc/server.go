@@ -106,6 +106,7 @@ type Auth interface {
 	ProxyAddr(ctx context.Context) string
 	GetNode(ctx context.Context, name string) (types.Server, error)
 	Nodes(ctx context.Context) ([]types.Server, error)
+	Proxies(ctx context.Context) ([]types.Server, error)
 	DeleteNode(ctx context.Context, name string) error
 	DeleteAllNodes(ctx context.Context) error
 

@@ -15,10 +15,10 @@ import (
 )
 
 // hostKinds are what every host may watch, to go on while the auth service is
-// away; proxies also watch nodes.
+// away, and nodes to dial out to all proxies; proxies also watch nodes.
 func hostKinds() []string {
 	return []string{
-		types.KindCertAuthority, types.KindRole, types.KindLock, types.KindClusterName, types.KindClusterAuthPreference,
+		types.KindCertAuthority, types.KindRole, types.KindLock, types.KindProxy, types.KindClusterName, types.KindClusterAuthPreference,
 		types.KindClusterNetworkingConfig, types.KindSessionRecordingConfig, types.KindClusterAuditConfig,
 	}
 }
@@ -98,5 +98,5 @@ func (s *authService) WatchEvents(watch *proto.Watch, stream proto.AuthService_W
 // gone says only its id.
 func (c *caller) seesEvent(event types.Event) bool {
 	node, ok := event.Resource.(types.Server)
-	return !ok || c.sees(node)
+	return !ok || node.GetKind() != types.KindNode || c.sees(node)
 }

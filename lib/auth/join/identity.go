@@ -352,6 +352,12 @@ func (i *Identity) ClientTLS() *tls.Config {
 // behind a proxy's HTTPS. It does not wait for a connection, and finds another
 // server by itself when the one that it has is gone. Close must be called.
 func (i *Identity) Connect(ctx context.Context, servers []string) (*client.Client, error) {
+	return i.ConnectAny(ctx, func() []string { return servers })
+}
+
+// ConnectAny is Connect for addresses that change. They are asked for at each dial,
+// and need not be trusted: whoever answers there has to be an auth server.
+func (i *Identity) ConnectAny(ctx context.Context, servers func() []string) (*client.Client, error) {
 	c, err := client.New(ctx, client.Config{
 		Credentials:                []client.Credentials{client.LoadTLS(i.ClientTLS())},
 		Dialer:                     i.open.track(dialer(nil, servers)),

@@ -158,7 +158,7 @@ func registerAt(ctx context.Context, p Params, server string, request *types.Reg
 			// the cluster is not known yet.
 			NextProtos: []string{constants.ALPNSNIAuthProtocol + constants.APIDomain},
 		})},
-		Dialer:               dialer(&seen, []string{server}),
+		Dialer:               dialer(&seen, func() []string { return []string{server} }),
 		DialInBackground:     true,
 		CircuitBreakerConfig: breaker.NoopBreakerConfig(),
 	})
@@ -214,7 +214,7 @@ func (h *handshake) result() (refused, unreachable error) {
 // dialer connects to the first server that answers. It starts with the one after
 // that which answered last, so that a connection that was lost leads to another
 // server.
-func dialer(seen *handshake, servers []string) client.ContextDialer {
+func dialer(seen *handshake, servers func() []string) client.ContextDialer {
 	var mu sync.Mutex
 	first := 0
 	return client.ContextDialerFunc(func(ctx context.Context, _, _ string) (net.Conn, error) {
@@ -222,6 +222,7 @@ func dialer(seen *handshake, servers []string) client.ContextDialer {
 		start := first
 		mu.Unlock()
 		var errs []error
+		servers := servers()
 		for i := range servers {
 			at := (start + i) % len(servers)
 			dial := net.Dialer{Timeout: dialTimeout}
@@ -244,7 +245,7 @@ func dialer(seen *handshake, servers []string) client.ContextDialer {
 // Dialer returns what opens a connection to one of the addresses, in turn: a
 // proxy's way to the auth servers for others.
 func Dialer(servers []string) func(ctx context.Context) (net.Conn, error) {
-	dial := dialer(nil, servers)
+	dial := dialer(nil, func() []string { return servers })
 	return func(ctx context.Context) (net.Conn, error) {
 		conn, err := dial.DialContext(ctx, "tcp", "")
 		return conn, trace.ConvertSystemError(err)

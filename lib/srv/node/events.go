@@ -6,7 +6,6 @@
 package node
 
 import (
-	"errors"
 	"fmt"
 	"maps"
 	"net"
@@ -16,22 +15,16 @@ import (
 
 	"github.com/google/uuid"
 	apievents "github.com/gravitational/teleport/api/types/events"
-	"github.com/jonboulle/clockwork"
 
 	"teleport-auditd/lib/auditd"
 	"teleport-auditd/lib/events/sessions"
-	"teleport-auditd/lib/limits"
-	"teleport-auditd/lib/notice"
 	"teleport-auditd/lib/srv"
 	"teleport-auditd/lib/srv/session"
 	"teleport-auditd/lib/version"
 )
 
-// Teleport's names and codes of the events.
-const (
-	sessionStartEvent, sessionStartCode = "session.start", "T2000I"
-	authAttemptEvent, authAttemptCode   = "auth", "T3007W"
-)
+// Teleport's name and code of the event.
+const sessionStartEvent, sessionStartCode = "session.start", "T2000I"
 
 // The labels that lead to the host's audit trail, among a server's in an event.
 const (
@@ -45,43 +38,6 @@ const (
 	maxEventText    = 255
 	maxEventCommand = 4096
 )
-
-const (
-	// maxRefused is how many refusals at once have an event of their own, and
-	// refusedRate how many a second after them: of strangers all together, and of
-	// people with a certificate from one address.
-	maxRefused  = 200
-	refusedRate = 0.5
-	// refusedClients is how many addresses are remembered.
-	refusedClients = 10_000
-)
-
-// refusals bound what anybody who reaches the port can have the cluster's audit log
-// keep. This host's own audit trail has each of them.
-type refusals struct {
-	// Strangers must not hide what somebody with a certificate has tried.
-	strangers, people *limits.Rate
-	// beyond tells of those that have no event of their own.
-	beyond *notice.Notice
-}
-
-func newRefusals(clock clockwork.Clock, tell func(times int, last error)) *refusals {
-	return &refusals{
-		strangers: limits.NewRate(refusedRate, maxRefused, 1, clock),
-		people:    limits.NewRate(refusedRate, maxRefused, refusedClients, clock),
-		beyond:    notice.New(clock, tell),
-	}
-}
-
-// allow tells whether the refusal may have an event, and counts it where not.
-func (r *refusals) allow(refused srv.Refused) bool {
-	addr := refused.RemoteAddr.String()
-	if refused.TeleportUser == "" && r.strangers.Allow("") || refused.TeleportUser != "" && r.people.Allow(addr) {
-		return true
-	}
-	r.beyond.Happened(errors.New(addr))
-	return false
-}
 
 // loginEvents is what was told of one login.
 type loginEvents struct {
@@ -172,36 +128,6 @@ func (l *login) tellEnd() {
 	l.server.cfg.Events(sessions.End(start, l.server.eventMetadata("", "")))
 }
 
-// tellRefused tells of somebody who could not authenticate, or was not let in,
-// unless there are too many of them.
-func (s *Server) tellRefused(r srv.Refused) {
-	if s.refusals.allow(r) {
-		s.tellAuth(clean(r.Reason, maxEventText),
-			apievents.UserMetadata{User: clean(r.TeleportUser, maxEventText), Login: clean(r.Login, maxEventText)},
-			connectionMetadata(r.RemoteAddr, r.LocalAddr))
-	}
-}
-
-// tellManyRefused is the event of refusals that have none of their own.
-func (s *Server) tellManyRefused(times int, last error) {
-	s.tellAuth(fmt.Sprintf("refused beside those with an event of their own: %d, the last from the address of this event", times),
-		apievents.UserMetadata{}, apievents.ConnectionMetadata{RemoteAddr: last.Error(), Protocol: "ssh"})
-}
-
-// tellAuth writes an event that has no place for a server but its address.
-func (s *Server) tellAuth(reason string, user apievents.UserMetadata, connection apievents.ConnectionMetadata) {
-	message := ""
-	if s.cfg.Hostname != "" {
-		message = "refused by the node " + s.cfg.Hostname
-	}
-	s.cfg.Events(&apievents.AuthAttempt{
-		Metadata:           s.eventMetadata(authAttemptEvent, authAttemptCode),
-		UserMetadata:       user,
-		ConnectionMetadata: connection,
-		Status:             apievents.Status{Error: reason, UserMessage: message},
-	})
-}
-
 // tellHostRefused tells of a login that PAM or the host did not make.
 func (l *login) tellHostRefused(m *session.Refused) {
 	if m.Word != "" {
@@ -214,11 +140,11 @@ func (l *login) tellHostRefused(m *session.Refused) {
 // tellAttempt tells of a login that was not made although the client has
 // authenticated, once. The caller holds the lock.
 func (l *login) tellAttempt(reason string) {
-	if l.server.cfg.Events == nil || l.events.refused || l.loggedIn != nil {
+	if l.server.refusals == nil || l.events.refused || l.loggedIn != nil {
 		return
 	}
 	l.events.refused = true
-	l.server.tellRefused(srv.Refused{
+	l.server.refusals.Tell(srv.Refused{
 		Login: l.identity.Login, TeleportUser: l.identity.TeleportUser, Reason: reason, RemoteAddr: l.remote, LocalAddr: l.local,
 	})
 }

@@ -49,6 +49,7 @@ import (
 	"teleport-auditd/lib/srv"
 	"teleport-auditd/lib/srv/account"
 	"teleport-auditd/lib/srv/forward"
+	"teleport-auditd/lib/srv/refusals"
 )
 
 const (
@@ -208,8 +209,8 @@ type Server struct {
 	// debug says that the log takes what is for developers.
 	debug bool
 	srv   *srv.Server
-	// refusals is nil without Config.Events.
-	refusals *refusals
+	// refusals tells of those who were not let in; nil without Config.Events.
+	refusals *refusals.Teller
 	// buffers are lent to forwarded connections, outputs to sessions.
 	buffers forward.Buffers
 	// gates bound the threads that users hold up.
@@ -248,14 +249,20 @@ func New(cfg Config) (*Server, error) {
 			return Refusal(err)
 		}
 	}
+	var err error
 	if cfg.Events != nil {
-		s.refusals = newRefusals(cfg.Clock, s.tellManyRefused)
-		srvConfig.Refused = s.tellRefused
+		by := ""
+		if cfg.Hostname != "" {
+			by = "the node " + cfg.Hostname
+		}
+		if s.refusals, err = refusals.New(refusals.Config{Emit: cfg.Events, ClusterName: cfg.ClusterName, By: by, Clock: cfg.Clock}); err != nil {
+			return nil, trace.Wrap(err)
+		}
+		srvConfig.Refused = s.refusals.Tell
 	}
 	if cfg.PAM.Authenticate {
 		srvConfig.SecondFactor = s.secondFactor
 	}
-	var err error
 	if s.srv, err = srv.New(srvConfig); err != nil {
 		return nil, trace.Wrap(err)
 	}
@@ -276,22 +283,21 @@ func (s *Server) Serve(l net.Listener) error { return trace.Wrap(s.srv.Serve(l))
 // Shutdown stops accepting and waits for the connections to end by themselves,
 // or for ctx.
 func (s *Server) Shutdown(ctx context.Context) error {
-	defer s.ended()
-	return trace.Wrap(s.srv.Shutdown(ctx))
+	err := s.srv.Shutdown(ctx)
+	if err == nil && s.refusals != nil {
+		s.refusals.Close()
+	}
+	return trace.Wrap(err)
 }
 
 // Close ends all connections, each with its record, and returns when the last
 // one's processes are gone.
 func (s *Server) Close() error {
-	defer s.ended()
-	return trace.Wrap(s.srv.Close())
-}
-
-// ended says what was counted and not yet said.
-func (s *Server) ended() {
+	err := s.srv.Close()
 	if s.refusals != nil {
-		s.refusals.beyond.Close()
+		s.refusals.Close()
 	}
+	return trace.Wrap(err)
 }
 
 // connection is one client that has proven who it is.

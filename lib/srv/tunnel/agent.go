@@ -1,13 +1,12 @@
 // Copyright 2026 The teleport-auditd authors. SPDX-License-Identifier: Apache-2.0
 
-// The node's side: to have a tunnel, and to have it again when it has ended.
+// The node's side: which proxies to have a tunnel to.
 
 package tunnel
 
 import (
 	"bytes"
 	"context"
-	"math/rand/v2"
 	"net"
 	"sync"
 	"time"
@@ -16,9 +15,6 @@ import (
 	"github.com/jonboulle/clockwork"
 	"github.com/sirupsen/logrus"
 	"golang.org/x/crypto/ssh"
-
-	"teleport-auditd/lib/notice"
-	"teleport-auditd/lib/srv"
 )
 
 const (
@@ -27,8 +23,9 @@ const (
 	// firstDelay and lastDelay are between two attempts.
 	firstDelay, lastDelay = time.Second, time.Minute
 	// lookInterval is how often the agent looks whether its certificate is a new
-	// one.
-	lookInterval = 30 * time.Second
+	// one, and followInterval how often which proxies are registered.
+	lookInterval   = 30 * time.Second
+	followInterval = 10 * time.Second
 	// backlog is how many connections may wait to be accepted.
 	backlog = 128
 )
@@ -38,16 +35,20 @@ type AgentConfig struct {
 	// NodeID is the host id of this node, and ClusterName its cluster's.
 	NodeID      string
 	ClusterName string
-	// TunnelAddr returns the proxy's tunnel address, host and port. It is asked
-	// each time that the agent dials.
+	// TunnelAddr returns the tunnel address, host and port, of the proxy that the
+	// node was configured with. It is asked each time that the agent dials it.
 	TunnelAddr func(ctx context.Context) (string, error)
+	// Proxies returns the proxies that are registered, from memory: it is asked
+	// every few seconds. The agent has a tunnel to each of them as well. Where it
+	// fails they stay those that they were; where it is nil there are none.
+	Proxies func() ([]Proxy, error)
 	// HostSigners returns the node's keys and certificates; the first with a
 	// certificate logs in. A new certificate has the agent dial anew.
 	HostSigners func() []ssh.Signer
 	// HostCAs returns the keys of the cluster's host authority, which certifies
 	// proxies.
 	HostCAs func(ctx context.Context) ([]ssh.PublicKey, error)
-	// Dial connects to TunnelAddr; net.Dialer's where it is nil.
+	// Dial connects to a tunnel address; net.Dialer's where it is nil.
 	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
 	// KeepAlive is the time between two signs of life. DefaultKeepAlive where it
 	// is zero.
@@ -89,16 +90,38 @@ func (c *AgentConfig) CheckAndSetDefaults() error {
 	return nil
 }
 
-// Agent keeps a tunnel from this node to one proxy.
+// Proxy is a proxy that is registered with the cluster.
+type Proxy struct {
+	// ID is its host id, which its certificate must have.
+	ID string
+	// Addr is its tunnel address, host and port. Several proxies may have the same,
+	// that of a load balancer.
+	Addr string
+}
+
+// Agent keeps a tunnel from this node to each proxy of its cluster: to the one that
+// the configured address leads to, whichever it is, and to those that are
+// registered.
 type Agent struct {
 	cfg      AgentConfig
 	log      logrus.FieldLogger
 	listener *listener
-	trouble  *notice.Notice
 	running  sync.WaitGroup
 	// connected is closed when there was a tunnel for the first time.
 	connected chan struct{}
 	once      sync.Once
+	// main keeps the tunnel to where the configured address leads.
+	main *keeper
+
+	mu sync.Mutex
+	// links are the tunnels, by the host id of the proxy, and making those that are
+	// being made.
+	links  map[string]*link
+	making map[string]bool
+	// registered are the ids of the proxies that are.
+	registered map[string]bool
+	// changed is closed when any of this has changed, and replaced.
+	changed chan struct{}
 }
 
 // NewAgent returns an Agent that dials nobody before Run is called.
@@ -106,94 +129,122 @@ func NewAgent(cfg AgentConfig) (*Agent, error) {
 	if err := cfg.CheckAndSetDefaults(); err != nil {
 		return nil, trace.Wrap(err)
 	}
-	a := &Agent{cfg: cfg, log: cfg.Log.WithField("component", "tunnel"), listener: newListener(), connected: make(chan struct{})}
-	a.trouble = notice.New(cfg.Clock, func(times int, last error) {
-		a.log.Warnf("No tunnel to the proxy: %v. Times since the last such line: %d. Trying goes on.", last, times)
-	})
+	a := &Agent{
+		cfg:       cfg,
+		log:       cfg.Log.WithField("component", "tunnel"),
+		listener:  newListener(),
+		connected: make(chan struct{}),
+		links:     make(map[string]*link),
+		making:    make(map[string]bool),
+		changed:   make(chan struct{}),
+	}
+	a.main = newKeeper(a, "", cfg.TunnelAddr)
 	return a, nil
 }
 
 // Listener returns what accepts the connections that come through the tunnels, as
-// long as Run runs. There is one, however often the tunnel is made anew.
+// long as Run runs. There is one, however many tunnels there are and however often
+// one is made anew.
 func (a *Agent) Listener() net.Listener { return a.listener }
 
 // Connected returns what is closed once there was a tunnel.
 func (a *Agent) Connected() <-chan struct{} { return a.connected }
 
-// Run keeps the tunnel until ctx ends, then ends all connections through it and
+// Run keeps the tunnels until ctx ends, then ends all connections through them and
 // closes the Listener. Where only the Listener is closed, what is open goes on and
-// the proxy is refused new connections. It is called once.
+// the proxies are refused new connections. It is called once.
 func (a *Agent) Run(ctx context.Context) {
 	ctx, cancel := context.WithCancel(ctx)
-	defer a.trouble.Close()
 	defer a.running.Wait()
 	defer a.listener.Close()
 	defer cancel()
 
-	var current *link
-	var since time.Time
-	delay := firstDelay
-	for ctx.Err() == nil {
-		next, err := a.connect(ctx)
-		if err != nil {
-			if ctx.Err() != nil {
-				return
-			}
-			a.trouble.Happened(err)
-		} else {
-			a.log.Infof("There is a tunnel to the proxy at %v.", next.conn.RemoteAddr())
-			a.once.Do(func() { close(a.connected) })
-			if current != nil {
-				// What goes through it may go on.
-				current.retire()
-			}
-			current, since = next, a.cfg.Clock.Now()
-			a.running.Go(func() { a.serve(ctx, next) })
-		}
-		if current != nil && !isClosed(current.ended) && bytes.Equal(current.cert, a.certificate()) {
-			if renewed := a.watch(ctx, current); renewed {
-				continue
-			}
-			if ctx.Err() != nil {
-				return
-			}
-			a.trouble.Happened(trace.ConnectionProblem(nil, "the one to %v has ended", current.conn.RemoteAddr()))
-			if a.cfg.Clock.Since(since) > lastDelay {
-				// One that ends at once each time does so no more often than one
-				// that cannot be made.
-				delay = firstDelay
-			}
-		}
-		// Between half and all of it, so that nodes do not come all at once when
-		// a proxy is there again.
-		wait := delay/2 + rand.N(delay/2+1)
-		delay = min(2*delay, lastDelay)
-		timer := a.cfg.Clock.NewTimer(wait)
+	a.running.Go(func() { a.main.run(ctx, ctx) })
+	if a.cfg.Proxies == nil {
+		<-ctx.Done()
+		return
+	}
+	keepers := make(map[string]*keeper)
+	ticker := a.cfg.Clock.NewTicker(followInterval)
+	defer ticker.Stop()
+	for {
+		a.follow(ctx, keepers)
 		select {
-		case <-timer.Chan():
+		case <-ticker.Chan():
 		case <-ctx.Done():
-			timer.Stop()
+			return
 		}
 	}
 }
 
-// watch waits for the end of l, or of ctx, or for a new certificate, which it
-// tells.
-func (a *Agent) watch(ctx context.Context, l *link) (renewed bool) {
-	ticker := a.cfg.Clock.NewTicker(lookInterval)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-ticker.Chan():
-			if cert := a.certificate(); cert != nil && !bytes.Equal(cert, l.cert) {
-				return true
-			}
-		case <-l.ended:
-			return false
-		case <-ctx.Done():
-			return false
+// follow has a keeper for each address that proxies are registered with.
+func (a *Agent) follow(ctx context.Context, keepers map[string]*keeper) {
+	proxies, err := a.cfg.Proxies()
+	if err != nil {
+		a.log.Debugf("The proxies of the cluster are not known: %v", err)
+		return
+	}
+	registered := make(map[string]bool)
+	at := make(map[string]map[string]bool)
+	for _, proxy := range proxies {
+		if proxy.ID == "" || proxy.Addr == "" || registered[proxy.ID] {
+			continue
+		}
+		registered[proxy.ID] = true
+		if at[proxy.Addr] == nil {
+			at[proxy.Addr] = make(map[string]bool)
+		}
+		at[proxy.Addr][proxy.ID] = true
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.registered = registered
+	for addr, k := range keepers {
+		if k.ids = at[addr]; k.ids == nil {
+			k.ids = map[string]bool{}
+			k.stop()
+			delete(keepers, addr)
 		}
 	}
+	for addr, ids := range at {
+		if keepers[addr] != nil {
+			continue
+		}
+		k := newKeeper(a, addr, func(context.Context) (string, error) { return addr, nil })
+		k.ids = ids
+		own, stop := context.WithCancel(ctx)
+		k.stop = stop
+		keepers[addr] = k
+		a.running.Go(func() { k.run(own, ctx) })
+	}
+	a.sweep()
+	a.notify()
+}
+
+// sweep ends the tunnels to proxies that are not registered any more, after what
+// goes through them. The configured address may lead to one that never was. The
+// caller holds the lock.
+func (a *Agent) sweep() {
+	for id, l := range a.links {
+		if !a.registered[id] && id != a.main.led {
+			delete(a.links, id)
+			l.log.Infof("The proxy at %v is not registered any more: the tunnel to it ends with the last connection through it.", l.conn.RemoteAddr())
+			l.retire()
+		}
+	}
+}
+
+// notify wakes the keepers. The caller holds the lock.
+func (a *Agent) notify() {
+	close(a.changed)
+	a.changed = make(chan struct{})
+}
+
+// has tells whether there is a tunnel to the proxy that was made with the node's
+// certificate of now, or is about to be. The caller holds the lock.
+func (a *Agent) has(id string, cert []byte) bool {
+	l := a.links[id]
+	return a.making[id] || l != nil && (cert == nil || bytes.Equal(l.cert, cert))
 }
 
 // certified returns what the node logs in with.
@@ -212,239 +263,3 @@ func (a *Agent) certificate() []byte {
 	}
 	return nil
 }
-
-// link is one tunnel.
-type link struct {
-	conn     ssh.Conn
-	channels <-chan ssh.NewChannel
-	requests <-chan *ssh.Request
-	// cert is what the node has logged in with.
-	cert []byte
-	// ended is closed when nothing more comes.
-	ended chan struct{}
-
-	mu      sync.Mutex
-	conns   int
-	retired bool
-}
-
-// connect makes a tunnel.
-func (a *Agent) connect(ctx context.Context) (*link, error) {
-	ctx, cancel := context.WithTimeout(ctx, dialTime)
-	defer cancel()
-	signer := a.certified()
-	if signer == nil {
-		return nil, trace.NotFound("this node has no certificate yet")
-	}
-	addr, err := a.cfg.TunnelAddr(ctx)
-	if err != nil {
-		return nil, trace.Errorf("finding the proxy's tunnel address: %v", err)
-	}
-	tcp, err := a.cfg.Dial(ctx, "tcp", addr)
-	if err != nil {
-		return nil, trace.Errorf("the proxy's tunnel port %v cannot be reached: %v", addr, err)
-	}
-	stop := context.AfterFunc(ctx, func() { tcp.Close() })
-	var accepted []byte
-	conn, channels, requests, err := ssh.NewClientConn(tcp, addr, &ssh.ClientConfig{
-		Config:        srv.ClientAlgorithms(),
-		ClientVersion: srv.ClientVersion,
-		User:          a.cfg.NodeID,
-		Auth:          []ssh.AuthMethod{ssh.PublicKeys(signer)},
-		HostKeyCallback: func(_ string, _ net.Addr, key ssh.PublicKey) error {
-			// It is called for each exchange of keys. A proxy that was let in
-			// stays the one that it is when its certificate has ended.
-			if accepted != nil && bytes.Equal(accepted, key.Marshal()) {
-				return nil
-			}
-			if err := a.checkProxy(ctx, key); err != nil {
-				return err
-			}
-			accepted = key.Marshal()
-			return nil
-		},
-		HostKeyAlgorithms: []string{ssh.CertAlgoED25519v01},
-	})
-	if err == nil && !stop() {
-		err = ctx.Err()
-		conn.Close()
-	}
-	if err != nil {
-		stop()
-		tcp.Close()
-		return nil, trace.Errorf("the proxy at %v and this node do not agree: %v", addr, err)
-	}
-	return &link{
-		conn:     conn,
-		channels: channels,
-		requests: requests,
-		cert:     signer.PublicKey().Marshal(),
-		ended:    make(chan struct{}),
-	}, nil
-}
-
-// checkProxy lets the node talk to proxies of its cluster only. Which one it is
-// does not matter: it has the node's word and gives its own.
-func (a *Agent) checkProxy(ctx context.Context, key ssh.PublicKey) error {
-	cert, ok := key.(*ssh.Certificate)
-	if !ok {
-		return trace.AccessDenied("it shows no certificate")
-	}
-	cas, err := a.cfg.HostCAs(ctx)
-	if err != nil {
-		return trace.Errorf("the host authorities could not be read: %v", err)
-	}
-	return trace.Wrap(srv.CheckHostCert(cert, cas, roleProxy, a.cfg.Clock.Now()))
-}
-
-// serve accepts what the proxy opens, until the tunnel or ctx has ended.
-func (a *Agent) serve(ctx context.Context, l *link) {
-	defer close(l.ended)
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	stop := context.AfterFunc(ctx, func() { l.conn.Close() })
-	defer stop()
-	go keepAlive(ctx, l.conn, a.cfg.Clock, a.cfg.KeepAlive)
-	go ssh.DiscardRequests(l.requests)
-	for channel := range l.channels {
-		if channel.ChannelType() != channelConn {
-			a.reject(channel, ssh.UnknownChannelType, "this node takes connections only")
-			continue
-		}
-		if !l.acquire() {
-			a.reject(channel, ssh.ResourceShortage, "the tunnel has as many connections as it may")
-			continue
-		}
-		if !a.listener.acquire() {
-			l.release()
-			a.reject(channel, ssh.ResourceShortage, "the node does not take connections fast enough")
-			continue
-		}
-		accepted, requests, err := channel.Accept()
-		if err != nil {
-			l.release()
-			a.listener.release()
-			continue // the tunnel has ended
-		}
-		a.listener.deliver(newConn(accepted, requests, l.conn.LocalAddr(), l.conn.RemoteAddr(), l.release))
-	}
-	l.conn.Close()
-}
-
-func (a *Agent) reject(channel ssh.NewChannel, reason ssh.RejectionReason, message string) {
-	if err := channel.Reject(reason, message); err != nil {
-		a.log.Debugf("The proxy was gone before it could be refused a connection: %v", err)
-	}
-}
-
-// acquire counts a connection, unless there may be none more.
-func (l *link) acquire() bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.conns >= maxConns {
-		return false
-	}
-	l.conns++
-	return true
-}
-
-func (l *link) release() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.conns--
-	if l.retired && l.conns == 0 {
-		l.conn.Close()
-	}
-}
-
-// retire has the tunnel end when nothing goes through it any more.
-func (l *link) retire() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.retired = true
-	if l.conns == 0 {
-		l.conn.Close()
-	}
-}
-
-// listener hands out what comes through the tunnels.
-type listener struct {
-	queue  chan net.Conn
-	slots  chan struct{}
-	closed chan struct{}
-	once   sync.Once
-}
-
-func newListener() *listener {
-	return &listener{
-		queue:  make(chan net.Conn, backlog),
-		slots:  make(chan struct{}, backlog),
-		closed: make(chan struct{}),
-	}
-}
-
-// acquire takes a place in the queue, which Accept gives back.
-func (l *listener) acquire() bool {
-	if isClosed(l.closed) {
-		return false
-	}
-	select {
-	case l.slots <- struct{}{}:
-		return true
-	default:
-		return false
-	}
-}
-
-func (l *listener) release() { <-l.slots }
-
-// deliver never waits: the place is there.
-func (l *listener) deliver(c net.Conn) {
-	l.queue <- c
-	if isClosed(l.closed) {
-		l.drain()
-	}
-}
-
-// drain closes what nobody accepts.
-func (l *listener) drain() {
-	for {
-		select {
-		case c := <-l.queue:
-			l.release()
-			c.Close()
-		default:
-			return
-		}
-	}
-}
-
-// Accept waits for the next connection. The error is net.ErrClosed.
-func (l *listener) Accept() (net.Conn, error) {
-	if isClosed(l.closed) {
-		return nil, net.ErrClosed
-	}
-	select {
-	case c := <-l.queue:
-		l.release()
-		return c, nil
-	case <-l.closed:
-		return nil, net.ErrClosed
-	}
-}
-
-func (l *listener) Close() error {
-	l.once.Do(func() {
-		close(l.closed)
-		l.drain()
-	})
-	return nil
-}
-
-func (l *listener) Addr() net.Addr { return addr{} }
-
-// addr is where a tunnel listens: nowhere.
-type addr struct{}
-
-func (addr) Network() string { return "tunnel" }
-func (addr) String() string  { return "the tunnel to the proxy" }

@@ -9,7 +9,8 @@
 //	go server.Serve(listener)
 //	conn, err := server.Dial(ctx, nodeID)
 //
-// The node runs an Agent, whose Listener it serves as it serves any other:
+// The node runs an Agent, which keeps a tunnel to each proxy, and whose Listener it
+// serves as it serves any other:
 //
 //	agent, err := tunnel.NewAgent(tunnel.AgentConfig{...})
 //	go agent.Run(ctx)
@@ -19,7 +20,12 @@
 // logs in with its own, and each connection is a channel. Both sides find out by
 // themselves when the other has gone. The node dials again until Run's context
 // ends, and dials anew when its certificate has been renewed; connections that are
-// open stay with the tunnel that they came through.
+// open stay with the tunnel that they came through. Tunnels to several proxies have
+// nothing to do with each other.
+//
+// Where proxies are is what they have registered, which is nobody's word for who
+// answers there: that is the host certificate's, by whose host id a node tells which
+// proxies it has a tunnel to, whatever address has led to them.
 //
 // The same port serves Teleport's API client, which logs in with a user's
 // certificate and opens a channel teleport-transport to the auth server. Nothing

@@ -621,6 +621,7 @@ func TestAuthorize(t *testing.T) {
 		require.Error(t, err)
 		r := <-refused
 		require.Equal(t, user, r.Login)
+		require.Equal(t, user == uuid, r.Host)
 		require.Equal(t, map[string]string{uuid: "node-is-locked", "bob": "user-is-locked"}[user], r.Reason)
 	}
 	require.Len(t, w.recorder.Events(), 2)
