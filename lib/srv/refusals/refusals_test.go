@@ -88,6 +88,7 @@ func TestStrangersAreBounded(t *testing.T) {
 	}
 	require.Len(t, told, 5, "one in two seconds")
 	teller.Close()
-	require.Len(t, told, 6)
-	require.Contains(t, told[5].Error, "of their own: 894,")
+	require.Len(t, told, 7)
+	require.Contains(t, told[5].Error, "of strangers beside those with an event of their own: 894,")
+	require.Contains(t, told[6].Error, "with certificates of the cluster beside those with an event of their own: 800,")
 }
