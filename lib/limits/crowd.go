@@ -10,8 +10,8 @@ import (
 	"sync"
 )
 
-// Crowd bounds those who wait, and never refuses who comes: somebody else has to
-// go. Of the client who is there most often that is the one who has waited
+// Crowd bounds those who wait, and with Enter never refuses who comes: somebody else
+// has to go. Of the client who is there most often that is the one who has waited
 // longest, so that whoever comes alone is let wait for as long as it takes,
 // however many others come. It may be used by several goroutines at once.
 type Crowd struct {
@@ -44,7 +44,37 @@ func (c *Crowd) Enter(remote string, evict func()) (leave func()) {
 	case c.all >= c.max:
 		c.evictFrom(c.largest())
 	}
-	if own = c.clients[client]; own == nil {
+	return c.add(client, evict)
+}
+
+// Try is Enter where somebody may be refused: one has to go only for a client who
+// has fewer of them even then. Those who all come at once have to be let wait, and
+// not make each other go.
+func (c *Crowd) Try(remote string, evict func()) (leave func(), ok bool) {
+	client := Client(remote)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	count := 0
+	if own := c.clients[client]; own != nil {
+		count = own.Len()
+	}
+	if count >= c.perClient {
+		return nil, false
+	}
+	if c.all >= c.max {
+		largest := c.largest()
+		if c.clients[largest].Len() <= count+1 {
+			return nil, false
+		}
+		c.evictFrom(largest)
+	}
+	return c.add(client, evict), true
+}
+
+// add adds one. The caller holds the lock.
+func (c *Crowd) add(client netip.Prefix, evict func()) (leave func()) {
+	own := c.clients[client]
+	if own == nil {
 		own = list.New()
 		c.clients[client] = own
 	}

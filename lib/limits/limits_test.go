@@ -93,3 +93,27 @@ func TestCrowd(t *testing.T) {
 	require.Equal(t, []string{"first", "second", "another"}, gone)
 	require.Equal(t, 4, c.all)
 }
+
+func TestCrowdTry(t *testing.T) {
+	t.Parallel()
+	c := NewCrowd(4, 4)
+	var gone []string
+	try := func(remote, name string) bool {
+		_, ok := c.Try(remote, func() { gone = append(gone, name) })
+		return ok
+	}
+	for _, name := range []string{"first", "second", "third", "fourth"} {
+		require.True(t, try("192.0.2.1:1", name))
+	}
+	require.False(t, try("192.0.2.1:1", "fifth"), "it would make room for itself")
+	require.True(t, try("192.0.2.2:1", "other"))
+	require.True(t, try("192.0.2.2:1", "another"))
+	require.Equal(t, []string{"first", "second"}, gone)
+	require.False(t, try("192.0.2.2:1", "third of both"), "each has two")
+	require.True(t, try("192.0.2.3:1", "alone"))
+	require.Len(t, gone, 3)
+	require.True(t, try("192.0.2.4:1", "alone"))
+	require.Len(t, gone, 4)
+	require.False(t, try("192.0.2.5:1", "alone"), "nobody has two")
+	require.Equal(t, 4, c.all)
+}

@@ -51,6 +51,7 @@ const (
 	reasonNotAuthorized     = "access-could-not-be-decided"
 	reasonSecondFactor      = "second-factor-was-not-given"
 	reasonGraceTime         = "login-grace-time-is-over"
+	reasonCrowded           = "too-many-have-not-authenticated"
 	reasonShutdown          = "server-is-shutting-down"
 	reasonInternal          = "internal-error"
 )

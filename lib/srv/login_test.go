@@ -131,11 +131,18 @@ func (h *host) person(change ...func(*ssh.Certificate)) ssh.Signer {
 // and returns what was emitted, but for the client's port.
 func (h *host) refusals(n int) []auditd.Event {
 	h.t.Helper()
+	h.recorded(n)
+	require.NoError(h.t, h.server.Close())
+	return h.recorded(n)
+}
+
+// recorded waits for n events, and returns all that there are.
+func (h *host) recorded(n int) []auditd.Event {
+	h.t.Helper()
 	ctx, cancel := context.WithTimeout(h.t.Context(), patience)
 	defer cancel()
 	_, err := h.recorder.Wait(ctx, n)
 	require.NoError(h.t, err)
-	require.NoError(h.t, h.server.Close())
 	events := h.recorder.Events()
 	for i := range events {
 		client, _, err := net.SplitHostPort(events[i].ConnAddress)

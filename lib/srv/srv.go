@@ -59,6 +59,7 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"teleport-auditd/lib/auditd"
+	"teleport-auditd/lib/limits"
 	"teleport-auditd/lib/notice"
 )
 
@@ -142,7 +143,8 @@ type Config struct {
 	// is zero.
 	RekeyInterval time.Duration
 	// MaxStartups bounds the connections that have not authenticated yet; one
-	// more is closed at once. DefaultMaxStartups where it is zero.
+	// more is closed at once, or that which is there longest of an address that has
+	// more of them. DefaultMaxStartups where it is zero.
 	MaxStartups int
 	// LoginGraceTime is how long authentication may take.
 	// DefaultLoginGraceTime where it is zero.
@@ -249,8 +251,9 @@ type Server struct {
 	draining  bool
 	listeners map[net.Listener]struct{}
 	conns     map[*connection]struct{}
-	// startups is how many of conns have not authenticated.
-	startups int
+	// startups are those of conns that have not authenticated. It is not used under
+	// mu, which it takes when one of them has to go.
+	startups *limits.Crowd
 }
 
 // New returns a Server that accepts nothing before Serve is called.
@@ -267,9 +270,10 @@ func New(cfg Config) (*Server, error) {
 		stopped:   make(chan struct{}),
 		listeners: make(map[net.Listener]struct{}),
 		conns:     make(map[*connection]struct{}),
+		startups:  limits.NewCrowd(cfg.MaxStartups, cfg.MaxStartups),
 	}
 	s.crowded = notice.New(cfg.Clock, func(times int, _ error) {
-		s.log.Warnf("New connections closed at once: %d. As many as may (max_startups: %d) have not authenticated yet.", times, cfg.MaxStartups)
+		s.log.Warnf("Connections closed: %d. As many as may (max_startups: %d) have not authenticated yet.", times, cfg.MaxStartups)
 	})
 	s.acceptTrouble = notice.New(cfg.Clock, func(times int, last error) {
 		s.log.Errorf("Connections that could not be accepted: %d. The last reason: %v. Accepting goes on.", times, last)
@@ -343,17 +347,20 @@ func (s *Server) accept(conn net.Conn) {
 	if s.cfg.SecondFactor != nil || s.cfg.Authorize != nil {
 		c.ended = make(chan struct{})
 	}
-	s.mu.Lock()
-	crowded := s.startups >= s.cfg.MaxStartups
-	if s.draining || crowded {
-		s.mu.Unlock()
+	leave, ok := s.startups.Try(conn.RemoteAddr().String(), func() { s.drop(c, reasonCrowded) })
+	if !ok {
 		conn.Close()
-		if crowded {
-			s.crowded.Happened(nil)
-		}
+		s.crowded.Happened(nil)
 		return
 	}
-	s.startups++
+	c.started = leave
+	s.mu.Lock()
+	if s.draining {
+		s.mu.Unlock()
+		leave()
+		conn.Close()
+		return
+	}
 	s.conns[c] = struct{}{}
 	s.serving.Add(1)
 	s.mu.Unlock()
@@ -432,6 +439,8 @@ func discard(channels <-chan ssh.NewChannel, requests <-chan *ssh.Request) {
 // connection is one accepted connection.
 type connection struct {
 	net.Conn
+	// started takes it from those that have not authenticated.
+	started func()
 	// admitted says that its client has authenticated; guarded by Server.mu.
 	admitted bool
 	// dropped is why the server itself closed it; guarded by Server.mu.
@@ -455,13 +464,13 @@ func (c *connection) Read(b []byte) (int, error) {
 // closed it meanwhile.
 func (s *Server) admit(c *connection) bool {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.draining || c.dropped != "" {
-		return false
+	admitted := !s.draining && c.dropped == ""
+	c.admitted = admitted
+	s.mu.Unlock()
+	if admitted {
+		c.started()
 	}
-	c.admitted = true
-	s.startups--
-	return true
+	return admitted
 }
 
 // drop closes a connection that has not authenticated.
@@ -488,10 +497,12 @@ func (s *Server) whyDropped(c *connection) string {
 func (s *Server) remove(c *connection) {
 	s.mu.Lock()
 	delete(s.conns, c)
-	if !c.admitted {
-		s.startups--
-	}
+	crowded := c.dropped == reasonCrowded
 	s.mu.Unlock()
+	c.started()
+	if crowded {
+		s.crowded.Happened(nil)
+	}
 	s.serving.Done()
 }
 

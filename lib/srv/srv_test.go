@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"os"
 	"runtime"
 	"strings"
 	"sync/atomic"
@@ -64,7 +65,7 @@ func TestMaxStartups(t *testing.T) {
 		_, ok = greets(t, h.addr)
 		require.False(t, ok, "a third one must be closed at once")
 	}
-	const line = "New connections closed at once: %s. As many as may (max_startups: 2) have not authenticated yet."
+	const line = "Connections closed: %s. As many as may (max_startups: 2) have not authenticated yet."
 	require.Eventually(t, func() bool { return len(h.messages()) == 1 }, patience, time.Millisecond)
 	require.Equal(t, []string{strings.Replace(line, "%s", "1", 1)}, h.messages(), "a flood must not fill the log")
 	h.clock.Advance(time.Minute)
@@ -82,6 +83,41 @@ func TestMaxStartups(t *testing.T) {
 		return err == nil
 	}, patience, time.Millisecond)
 	require.Empty(t, h.refusals(0))
+}
+
+// TestMaxStartupsOfOneAddress: whoever has many connections keeps nobody out who has
+// few.
+func TestMaxStartupsOfOneAddress(t *testing.T) {
+	t.Parallel()
+	h := newHost(t, func(cfg *srv.Config) { cfg.MaxStartups = 3 })
+	from := func(n byte) net.Conn {
+		dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, n)}}
+		conn, err := dialer.Dial("tcp", h.addr)
+		require.NoError(t, err)
+		t.Cleanup(func() { conn.Close() })
+		_, err = io.ReadFull(conn, make([]byte, len("SSH-2.0-Teleport\r\n")))
+		require.NoError(t, err)
+		return conn
+	}
+	named := newWire(t, h.addr)
+	named.ask("bob", "none", nil)
+	silent := from(1)
+	from(2) // who has one goes for nobody
+	first := from(3)
+	// What was cut off after it has given a name is recorded.
+	require.Equal(t, refusal("bob", "", "too-many-have-not-authenticated"), h.recorded(2))
+	require.NoError(t, silent.SetReadDeadline(time.Now().Add(time.Millisecond)))
+	_, err := io.Copy(io.Discard, silent)
+	require.ErrorIs(t, err, os.ErrDeadlineExceeded)
+	require.Eventually(t, func() bool { return len(h.messages()) == 1 }, patience, time.Millisecond)
+	require.Contains(t, h.messages()[0], "Connections closed: 1. As many")
+	_, ok := greets(t, h.addr)
+	require.False(t, ok, "each address has one")
+	first.Close()
+	require.Eventually(t, func() bool {
+		_, ok := greets(t, h.addr)
+		return ok
+	}, patience, time.Millisecond)
 }
 
 func TestPanicEndsOneConnection(t *testing.T) {

@@ -202,6 +202,6 @@ func TestTerminal(t *testing.T) {
 		require.Error(t, cmd.Wait())
 		require.Equal(t, 1, cmd.ProcessState.ExitCode())
 		require.Equal(t, before, s.modes())
-		require.Contains(t, s.shown(), "ERROR: the connection to the node ended before the command did")
+		s.wait("ERROR: the connection to the node ended before the command did")
 	})
 }

@@ -47,8 +47,9 @@ func (r *registry) get() ([]tunnel.Proxy, error) {
 	return r.proxies, r.err
 }
 
-// patient has a proxy take no silence for a loss: the clock runs faster than answers.
-func patient(c *tunnel.ServerConfig) { c.KeepAlive = 24 * time.Hour }
+// patient has a proxy take no silence for a loss, and no login for too long: the clock
+// runs faster than answers.
+func patient(c *tunnel.ServerConfig) { c.KeepAlive, c.LoginGraceTime = 24*time.Hour, 24*time.Hour }
 
 // peer is another proxy of the cluster that w is of.
 func (w *world) peer(t *testing.T, id string) *world {

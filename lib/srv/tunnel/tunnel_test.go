@@ -339,8 +339,8 @@ func TestCarries200MB(t *testing.T) {
 // goes on.
 func TestReconnects(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	agent, _ := w.agent(t, w.node(t))
+	w := newWorld(t, patient)
+	agent, _ := w.agent(t, w.node(t), func(c *tunnel.AgentConfig) { c.KeepAlive = 24 * time.Hour })
 	proxySide, nodeSide := w.pair(t, agent, 0)
 	reading := make(chan error, 2)
 	for _, c := range []net.Conn{proxySide, nodeSide} {
