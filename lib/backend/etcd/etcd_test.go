@@ -420,7 +420,8 @@ func TestEtcdIsFull(t *testing.T) {
 	ctx := t.Context()
 	s := open(t, etcdtest.Start(t, 1, etcdtest.WithArgs("--quota-backend-bytes", "2000000")).Peers()...)
 	var err error
-	for i := 0; i < 20 && err == nil; i++ {
+	// etcd looks at its size from time to time.
+	for i, deadline := 0, time.Now().Add(patience); err == nil && time.Now().Before(deadline); i++ {
 		_, err = s.Put(ctx, backend.Item{Key: fmt.Sprintf("/%d", i), Value: make([]byte, 500_000)})
 	}
 	require.True(t, trace.IsLimitExceeded(err), "%v", err)
