@@ -10,6 +10,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -19,6 +20,8 @@ import (
 	"github.com/gravitational/teleport/api/types"
 	apievents "github.com/gravitational/teleport/api/types/events"
 	"github.com/gravitational/trace"
+
+	"teleport-auditd/lib/cli"
 )
 
 const (
@@ -43,7 +46,7 @@ func (t *tctl) addEvents(app *kingpin.Application, register register) {
 	clause.Flag("session", "Only events of this session, by its id or by the audit session (ses) of the host's kernel.").PlaceHolder("ID").StringVar(&q.session)
 	clause.Flag("since", "From when on: a time such as 2026-12-31T18:00:00Z, or how long ago, such as 90m.").Default(defaultSince).StringVar(&q.since)
 	clause.Flag("until", "Until when, as --since. Without it, until now.").StringVar(&q.until)
-	clause.Flag("limit", "The newest so many events; 0 is all.").Default("0").IntVar(&q.limit)
+	cli.Number(clause.Flag("limit", "The newest so many events; 0 is all.").Default("0"), &q.limit, "a number of events", 0, math.MaxInt32)
 	addFormat(clause, &q.format)
 	register(clause, func(ctx context.Context) error { return t.listEvents(ctx, q) })
 }
@@ -60,9 +63,6 @@ func (t *tctl) listEvents(ctx context.Context, q eventsQuery) error {
 		if to, err = parseMoment("until", q.until, now); err != nil {
 			return trace.Wrap(err)
 		}
-	}
-	if q.limit < 0 {
-		return usageError{trace.BadParameter("--limit=%d is negative: give a number of events, or 0 for all", q.limit)}
 	}
 	c, err := t.connect(ctx)
 	if err != nil {

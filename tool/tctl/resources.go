@@ -24,6 +24,7 @@ import (
 
 	"teleport-auditd/lib/access"
 	"teleport-auditd/lib/cause"
+	"teleport-auditd/lib/cli"
 )
 
 // maxResourceFile bounds what create reads.
@@ -275,7 +276,7 @@ func (t *tctl) addResources(app *kingpin.Application, register register) {
 	var format string
 	var secrets bool
 	get.Arg("kind", "KIND or KIND/NAME, with commas between several.").Required().StringsVar(&wanted)
-	get.Flag("format", "How it is printed: yaml, json or text, which is the names.").Default(formatYAML).EnumVar(&format, formatYAML, formatJSON, formatText)
+	cli.OneOf(get.Flag("format", "How it is printed: yaml, json or text, which is the names.").Default(formatYAML), &format, formatYAML, formatJSON, formatText)
 	get.Flag("with-secrets", "Print private keys of authorities too.").BoolVar(&secrets)
 	register(get, func(ctx context.Context) error { return t.getResources(ctx, splitList(wanted), format, secrets) })
 

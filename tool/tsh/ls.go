@@ -16,6 +16,7 @@ import (
 	"github.com/gravitational/teleport/api/types"
 	"github.com/gravitational/trace"
 
+	"teleport-auditd/lib/cli"
 	"teleport-auditd/lib/client"
 )
 
@@ -27,7 +28,7 @@ type lsCommand struct {
 
 func newLsCommand(app *kingpin.Application) *lsCommand {
 	c := &lsCommand{clause: app.Command("ls", "List the nodes that you may reach.")}
-	c.clause.Flag("format", "text, json, yaml or names.").Short('f').Default("text").EnumVar(&c.format, "text", "json", "yaml", "names")
+	cli.OneOf(c.clause.Flag("format", "text, json, yaml or names.").Short('f').Default("text"), &c.format, "text", "json", "yaml", "names")
 	c.clause.Flag("search", "Words that a node has in its name or its labels, with commas between them.").PlaceHolder("WORD,...").StringVar(&c.search)
 	c.clause.Arg("labels", "Labels that a node has: key=value, with commas or spaces between them.").StringsVar(&c.labels)
 	return c
