@@ -84,6 +84,11 @@ func (c *sshCommand) forwards() (forwards, error) {
 func (f forwards) none() bool { return len(f.local)+len(f.remote)+len(f.dynamic) == 0 }
 
 func (c *sshCommand) run(ctx context.Context, t *tsh) error {
+	// Users of Teleport's tsh, and of ssh, write "NODE -- COMMAND": it ends the
+	// options, and is no part of the command.
+	if len(c.command) > 0 && c.command[0] == "--" {
+		c.command = c.command[1:]
+	}
 	forwards, err := c.forwards()
 	if err != nil {
 		return usageError{err}
