@@ -88,10 +88,16 @@ func (c *loginCommand) run(ctx context.Context, t *tsh) error {
 		return usageError{trace.BadParameter("no proxy is known yet: tsh login --proxy=HOST")}
 	}
 	if earlier != nil && !c.asked && (c.user == "" || c.user == earlier.Username) && t.clock.Now().Before(earlier.ValidUntil()) {
-		if err := store.Select(earlier); err != nil {
-			return trace.Wrap(err)
+		outdated := client.CheckLogin(ctx, earlier)
+		if outdated == nil {
+			if err := store.Select(earlier); err != nil {
+				return trace.Wrap(err)
+			}
+			return t.print(describe(earlier, true, t.clock.Now()))
 		}
-		return t.print(describe(earlier, true, t.clock.Now()))
+		// Other commands send the user here. What this one trusts is the proxy's web
+		// certificate, as at the first login.
+		t.say("WARNING: %s", oneLine(trace.UserMessage(outdated)))
 	}
 	if c.user == "" {
 		if c.user, err = defaultUser(earlier); err != nil {
