@@ -45,6 +45,19 @@ const (
 	AuthPreferenceUpdatedCode  = "TCAUTH001I"
 )
 
+// The types and codes of events that Teleport has none for. They are kept as
+// events.Unknown, which is what its api module has for those that it does not know:
+// these are the unknown_event and the unknown_code, and data is the event in JSON.
+// SearchEvents finds them by these types.
+const (
+	AuthorityRotatedEvent  = "cert_authority.rotate"
+	AuthorityRotatedCode   = "TCAR00I"
+	AuthorityReplacedEvent = "cert_authority.update"
+	AuthorityReplacedCode  = "TCAU00I"
+	TokenDeletedEvent      = "join_token.delete"
+	TokenDeletedCode       = "TJT01I"
+)
+
 const (
 	eventsPrefix = "/events/"
 
@@ -117,6 +130,39 @@ func (s *Server) emit(ctx context.Context, event apievents.AuditEvent) {
 	}
 }
 
+// ownEvent is what the data of an event has that is kept as events.Unknown.
+type ownEvent struct {
+	// User is who did it, Name what it was done to.
+	User string `json:"user"`
+	Name string `json:"name"`
+	// Phase is that of a rotation.
+	Phase string `json:"phase,omitempty"`
+}
+
+// emitOwn is emit for an event of a type of our own.
+func (s *Server) emitOwn(ctx context.Context, eventType, code string, event ownEvent) {
+	event.User = callerFrom(ctx).User
+	data, err := json.Marshal(event)
+	if err != nil {
+		s.log.WithError(err).WithField("event", eventType).Error("An audit event could not be kept.")
+		return
+	}
+	s.emit(ctx, &apievents.Unknown{
+		Metadata:    apievents.Metadata{Type: apievents.UnknownEvent, Code: apievents.UnknownCode},
+		UnknownType: eventType,
+		UnknownCode: code,
+		Data:        string(data),
+	})
+}
+
+// searchedType is the type by which an event is found.
+func searchedType(event apievents.AuditEvent) string {
+	if unknown, ok := event.(*apievents.Unknown); ok && unknown.UnknownType != "" {
+		return unknown.UnknownType
+	}
+	return event.GetType()
+}
+
 // storedEvent is an event as it is kept: its type beside it, so that searches
 // need not read all of it.
 type storedEvent struct {
@@ -164,7 +210,7 @@ func (s *Server) keepEvent(ctx context.Context, event apievents.AuditEvent, kept
 	if len(packed) > 2*maxEventSize {
 		return trace.BadParameter("the event %s takes %d bytes, and at most %d are kept", event.GetID(), len(packed), 2*maxEventSize)
 	}
-	value, err := json.Marshal(storedEvent{Type: event.GetType(), Event: packed})
+	value, err := json.Marshal(storedEvent{Type: searchedType(event), Event: packed})
 	if err != nil {
 		return trace.Wrap(err)
 	}

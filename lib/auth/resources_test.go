@@ -240,6 +240,29 @@ func TestTokensExpireAndKeepTheirSecret(t *testing.T) {
 	require.NoError(t, err)
 	require.Len(t, events, 1)
 	require.NotContains(t, fmt.Sprint(events[0]), "verysecret")
+
+	// A new one in the place of one that expired is nobody's removal.
+	require.NoError(t, s.CreateToken(ctx, newToken(t, "verysecrettoken", clock.Now().Add(time.Hour).UTC(), types.RoleNode)))
+	require.Empty(t, ownEvents(t, s, TokenDeletedEvent))
+	require.NoError(t, s.DeleteToken(WithCaller(ctx, Caller{User: "alice"}), "verysecrettoken"))
+	require.Error(t, s.DeleteToken(ctx, "verysecrettoken"))
+	require.Equal(t, []string{`TJT01I {"user":"alice","name":"***************"}`}, ownEvents(t, s, TokenDeletedEvent))
+}
+
+// ownEvents are the codes and data of the events of a type of our own.
+func ownEvents(t *testing.T, s *Server, eventType string) []string {
+	t.Helper()
+	events, _, err := s.SearchEvents(t.Context(), time.Time{}, time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC), []string{eventType}, 0, types.EventOrderAscending, "")
+	require.NoError(t, err)
+	var found []string
+	for _, event := range events {
+		unknown, ok := event.(*apievents.Unknown)
+		require.True(t, ok, "%T", event)
+		require.Equal(t, eventType, unknown.UnknownType)
+		require.Equal(t, apievents.UnknownEvent, unknown.GetType())
+		found = append(found, unknown.UnknownCode+" "+unknown.Data)
+	}
+	return found
 }
 
 func TestLocks(t *testing.T) {
