@@ -36,6 +36,26 @@ func (v *oneOf) Set(text string) error {
 	return nil
 }
 
+// Repeatable is a flag without a value that may be given several times, as in
+// ssh -tt, and means no more then.
+func Repeatable(flag *kingpin.FlagClause, to *bool) {
+	flag.SetValue((*repeatable)(to))
+}
+
+type repeatable bool
+
+func (v *repeatable) String() string { return strconv.FormatBool(bool(*v)) }
+
+func (v *repeatable) IsBoolFlag() bool { return true }
+
+func (v *repeatable) IsCumulative() bool { return true }
+
+func (v *repeatable) Set(text string) error {
+	on, err := strconv.ParseBool(text)
+	*v = repeatable(on)
+	return trace.Wrap(err)
+}
+
 // Number is a flag that takes a whole number from least to most, which is what
 // its user is told it is.
 func Number(flag *kingpin.FlagClause, to *int, what string, least, most int) {

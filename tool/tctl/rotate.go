@@ -25,6 +25,8 @@ func (t *tctl) addRotate(parent *kingpin.CmdClause, register register) {
 	cli.OneOf(clause.Flag("type", "Which authority: user, host, or all.").Default(rotateAll), &kindName, string(types.UserCA), string(types.HostCA), rotateAll)
 	cli.OneOf(clause.Flag("phase", "The phase to go to: init, update_clients, update_servers, standby or rollback.").Required(), &phase,
 		types.RotationPhaseInit, types.RotationPhaseUpdateClients, types.RotationPhaseUpdateServers, types.RotationPhaseStandby, types.RotationPhaseRollback)
+	// Teleport's tctl wants it for what is done here always.
+	clause.Flag("manual", "Lead through the phases by hand.").Hidden().Bool()
 	register(clause, func(ctx context.Context) error { return t.rotate(ctx, kindName, phase) })
 }
 

@@ -50,7 +50,7 @@ func newSSHCommand(app *kingpin.Application) *sshCommand {
 	c.clause.Flag("remote-forward", "Listen at the node, connect from here: [BIND:]PORT:HOST:HOSTPORT.").Short('R').PlaceHolder("FORWARD").StringsVar(&c.remote)
 	c.clause.Flag("dynamic-forward", "Listen here for SOCKS 5, connect from the node: [BIND:]PORT.").Short('D').PlaceHolder("FORWARD").StringsVar(&c.dynamic)
 	c.clause.Flag("no-remote-exec", "Run no command: forward ports alone.").Short('N').BoolVar(&c.noCommand)
-	c.clause.Flag("tty", "Ask for a terminal, also for a command.").Short('t').BoolVar(&c.terminal)
+	cli.Repeatable(c.clause.Flag("tty", "Ask for a terminal, also for a command.").Short('t'), &c.terminal)
 	cli.Number(c.clause.Flag("port", "Port that the node registered. Without it, whichever that is.").Short('p').PlaceHolder("PORT"), &c.port, "a port", 0, maxPort)
 	c.clause.Flag("login", "Login at the node. Without it, the name on this host.").Short('l').PlaceHolder("LOGIN").StringVar(&c.login)
 	c.clause.Arg("node", "[LOGIN@]NODE: a name, a UUID, an address, or labels as key=value,...").Required().StringVar(&c.target)
