@@ -93,6 +93,13 @@ type Caller struct {
 	RemoteAddr string
 }
 
+// What the audit log calls those who are no users of the cluster: the daemon, and
+// root on a host of the auth service, with that host's name after it.
+const (
+	systemUser = "system"
+	rootPrefix = "root@"
+)
+
 type callerKey struct{}
 
 // WithCaller returns a context in which whatever is done is the caller's doing:
@@ -107,7 +114,7 @@ func callerFrom(ctx context.Context) Caller {
 	if caller, ok := ctx.Value(callerKey{}).(Caller); ok {
 		return caller
 	}
-	return Caller{User: "system"}
+	return Caller{User: systemUser}
 }
 
 func (c Caller) userMetadata() apievents.UserMetadata {

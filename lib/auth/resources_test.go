@@ -167,6 +167,12 @@ func TestResourcesRefused(t *testing.T) {
 		{"no user", createUser((*types.UserV2)(nil)), "UserV2"},
 		{"user without roles", createUser(newUser(t, "alice")), "no roles"},
 		{"user with a control character", createUser(newUser(t, "a\x1b[2J", "access")), "U+001B"},
+		{"user with the daemon's name", createUser(newUser(t, "system", "access")), "audit log"},
+		{"user with root's name", func() error {
+			_, err := s.UpsertUser(ctx, newUser(t, "root@auth1", "editor"))
+			return err
+		}(), "audit log"},
+		{"user with a host's name", createUser(newUser(t, "e13c8944-ffa8-4298-af53-6c9ea51f766b."+s.clusterName, "access")), "audit log"},
 		{"user with a password", createUser(withSecrets), "tctl users reset"},
 		{"role with an unknown variable", otherRole(func(r *types.RoleV6) { r.Spec.Allow.Logins = []string{"{{nonsense}}"} }), "spec.allow.logins"},
 		{"role with a comma", otherRole(func(r *types.RoleV6) { r.Metadata.Name = "a,b" }), `','`},
@@ -195,6 +201,7 @@ func TestResourcesRefused(t *testing.T) {
 			require.ErrorContains(t, tc.err, tc.want)
 		})
 	}
+	require.NoError(t, createUser(newUser(t, "carol@"+s.clusterName, "access")))
 	err := createUser(newUser(t, "alice", "unknown"))
 	require.True(t, trace.IsNotFound(err), "%v", err)
 }
