@@ -360,6 +360,7 @@ func (s *Server) UpsertCertAuthority(ctx context.Context, authority types.CertAu
 	if err != nil {
 		return trace.Wrap(err)
 	}
+	s.emitOwn(ctx, AuthorityReplacedEvent, AuthorityReplacedCode, ownEvent{Name: string(v2.GetType())})
 	s.log.Warnf("The %s authority of the cluster was replaced.", v2.GetType())
 	return nil
 }

@@ -209,7 +209,8 @@ func TestUpsertCertAuthority(t *testing.T) {
 
 	exported := withKeys(t, other, types.UserCA)
 	exported.SetRevision("")
-	require.NoError(t, s.UpsertCertAuthority(ctx, exported))
+	require.NoError(t, s.UpsertCertAuthority(WithCaller(ctx, Caller{User: "mallory"}), exported))
+	require.Equal(t, []string{`TCAU00I {"user":"mallory","name":"user"}`}, ownEvents(t, s, AuthorityReplacedEvent))
 	want, err := other.UserCAs(ctx)
 	require.NoError(t, err)
 	got, err := s.UserCAs(ctx)

@@ -45,6 +45,19 @@ const (
 	AuthPreferenceUpdatedCode  = "TCAUTH001I"
 )
 
+// The types and codes of events that Teleport has none for. They are kept as
+// events.Unknown, which is what its api module has for those that it does not know:
+// these are the unknown_event and the unknown_code, and data is the event in JSON.
+// SearchEvents finds them by these types.
+const (
+	AuthorityRotatedEvent  = "cert_authority.rotate"
+	AuthorityRotatedCode   = "TCAR00I"
+	AuthorityReplacedEvent = "cert_authority.update"
+	AuthorityReplacedCode  = "TCAU00I"
+	TokenDeletedEvent      = "join_token.delete"
+	TokenDeletedCode       = "TJT01I"
+)
+
 const (
 	eventsPrefix = "/events/"
 
@@ -80,6 +93,13 @@ type Caller struct {
 	RemoteAddr string
 }
 
+// What the audit log calls those who are no users of the cluster: the daemon, and
+// root on a host of the auth service, with that host's name after it.
+const (
+	systemUser = "system"
+	rootPrefix = "root@"
+)
+
 type callerKey struct{}
 
 // WithCaller returns a context in which whatever is done is the caller's doing:
@@ -94,7 +114,7 @@ func callerFrom(ctx context.Context) Caller {
 	if caller, ok := ctx.Value(callerKey{}).(Caller); ok {
 		return caller
 	}
-	return Caller{User: "system"}
+	return Caller{User: systemUser}
 }
 
 func (c Caller) userMetadata() apievents.UserMetadata {
@@ -115,6 +135,39 @@ func (s *Server) emit(ctx context.Context, event apievents.AuditEvent) {
 	if err := s.EmitAuditEvent(context.WithoutCancel(ctx), event); err != nil {
 		s.log.WithError(err).WithField("event", event.GetType()).Error("An audit event could not be kept.")
 	}
+}
+
+// ownEvent is what the data of an event has that is kept as events.Unknown.
+type ownEvent struct {
+	// User is who did it, Name what it was done to.
+	User string `json:"user"`
+	Name string `json:"name"`
+	// Phase is that of a rotation.
+	Phase string `json:"phase,omitempty"`
+}
+
+// emitOwn is emit for an event of a type of our own.
+func (s *Server) emitOwn(ctx context.Context, eventType, code string, event ownEvent) {
+	event.User = callerFrom(ctx).User
+	data, err := json.Marshal(event)
+	if err != nil {
+		s.log.WithError(err).WithField("event", eventType).Error("An audit event could not be kept.")
+		return
+	}
+	s.emit(ctx, &apievents.Unknown{
+		Metadata:    apievents.Metadata{Type: apievents.UnknownEvent, Code: apievents.UnknownCode},
+		UnknownType: eventType,
+		UnknownCode: code,
+		Data:        string(data),
+	})
+}
+
+// searchedType is the type by which an event is found.
+func searchedType(event apievents.AuditEvent) string {
+	if unknown, ok := event.(*apievents.Unknown); ok && unknown.UnknownType != "" {
+		return unknown.UnknownType
+	}
+	return event.GetType()
 }
 
 // storedEvent is an event as it is kept: its type beside it, so that searches
@@ -171,7 +224,7 @@ func (s *Server) keepEvent(ctx context.Context, event apievents.AuditEvent, kept
 	if len(packed) > 2*maxEventSize {
 		return trace.BadParameter("the event %s takes %d bytes, and at most %d are kept", event.GetID(), len(packed), 2*maxEventSize)
 	}
-	value, err := json.Marshal(storedEvent{Type: event.GetType(), Event: packed})
+	value, err := json.Marshal(storedEvent{Type: searchedType(event), Event: packed})
 	if err != nil {
 		return trace.Wrap(err)
 	}

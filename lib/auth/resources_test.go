@@ -167,6 +167,12 @@ func TestResourcesRefused(t *testing.T) {
 		{"no user", createUser((*types.UserV2)(nil)), "UserV2"},
 		{"user without roles", createUser(newUser(t, "alice")), "no roles"},
 		{"user with a control character", createUser(newUser(t, "a\x1b[2J", "access")), "U+001B"},
+		{"user with the daemon's name", createUser(newUser(t, "system", "access")), "audit log"},
+		{"user with root's name", func() error {
+			_, err := s.UpsertUser(ctx, newUser(t, "root@auth1", "editor"))
+			return err
+		}(), "audit log"},
+		{"user with a host's name", createUser(newUser(t, "e13c8944-ffa8-4298-af53-6c9ea51f766b."+s.clusterName, "access")), "audit log"},
 		{"user with a password", createUser(withSecrets), "tctl users reset"},
 		{"role with an unknown variable", otherRole(func(r *types.RoleV6) { r.Spec.Allow.Logins = []string{"{{nonsense}}"} }), "spec.allow.logins"},
 		{"role with a comma", otherRole(func(r *types.RoleV6) { r.Metadata.Name = "a,b" }), `','`},
@@ -195,6 +201,7 @@ func TestResourcesRefused(t *testing.T) {
 			require.ErrorContains(t, tc.err, tc.want)
 		})
 	}
+	require.NoError(t, createUser(newUser(t, "carol@"+s.clusterName, "access")))
 	err := createUser(newUser(t, "alice", "unknown"))
 	require.True(t, trace.IsNotFound(err), "%v", err)
 }
@@ -240,6 +247,29 @@ func TestTokensExpireAndKeepTheirSecret(t *testing.T) {
 	require.NoError(t, err)
 	require.Len(t, events, 1)
 	require.NotContains(t, fmt.Sprint(events[0]), "verysecret")
+
+	// A new one in the place of one that expired is nobody's removal.
+	require.NoError(t, s.CreateToken(ctx, newToken(t, "verysecrettoken", clock.Now().Add(time.Hour).UTC(), types.RoleNode)))
+	require.Empty(t, ownEvents(t, s, TokenDeletedEvent))
+	require.NoError(t, s.DeleteToken(WithCaller(ctx, Caller{User: "alice"}), "verysecrettoken"))
+	require.Error(t, s.DeleteToken(ctx, "verysecrettoken"))
+	require.Equal(t, []string{`TJT01I {"user":"alice","name":"***************"}`}, ownEvents(t, s, TokenDeletedEvent))
+}
+
+// ownEvents are the codes and data of the events of a type of our own.
+func ownEvents(t *testing.T, s *Server, eventType string) []string {
+	t.Helper()
+	events, _, err := s.SearchEvents(t.Context(), time.Time{}, time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC), []string{eventType}, 0, types.EventOrderAscending, "")
+	require.NoError(t, err)
+	var found []string
+	for _, event := range events {
+		unknown, ok := event.(*apievents.Unknown)
+		require.True(t, ok, "%T", event)
+		require.Equal(t, eventType, unknown.UnknownType)
+		require.Equal(t, apievents.UnknownEvent, unknown.GetType())
+		found = append(found, unknown.UnknownCode+" "+unknown.Data)
+	}
+	return found
 }
 
 func TestLocks(t *testing.T) {

@@ -90,6 +90,7 @@ func (s *Server) RotateCertAuthority(ctx context.Context, req types.RotateReques
 		if err != nil {
 			return trace.Wrap(err)
 		}
+		s.emitOwn(ctx, AuthorityRotatedEvent, AuthorityRotatedCode, ownEvent{Name: string(authority.GetType()), Phase: req.TargetPhase})
 		s.log.Infof("The %s authority is now in the phase %s of its rotation.", authority.GetType(), req.TargetPhase)
 	}
 	return nil

@@ -5,6 +5,7 @@ package auth
 import (
 	"crypto/x509"
 	"errors"
+	"fmt"
 	"net"
 	"sync"
 	"testing"
@@ -66,7 +67,7 @@ func (n trustNow) takesHosts(i issued) error {
 
 func rotate(t *testing.T, s *Server, phase string) {
 	t.Helper()
-	require.NoError(t, s.RotateCertAuthority(t.Context(), types.RotateRequest{TargetPhase: phase, Mode: types.RotationModeManual}))
+	require.NoError(t, s.RotateCertAuthority(WithCaller(t.Context(), Caller{User: "alice"}), types.RotateRequest{TargetPhase: phase, Mode: types.RotationModeManual}))
 }
 
 func TestRotation(t *testing.T) {
@@ -129,6 +130,15 @@ func TestRotation(t *testing.T) {
 	rotation = withKeys(t, s, types.HostCA).GetRotation()
 	require.Equal(t, types.RotationStateStandby, rotation.State)
 	require.Equal(t, today().Add(time.Second), rotation.LastRotated)
+
+	// What changes whom the cluster believes is in its audit log, step by step.
+	var want []string
+	for _, phase := range []string{"init", "update_clients", "update_servers", "standby"} {
+		for _, kind := range authorityKinds() {
+			want = append(want, fmt.Sprintf(`TCAR00I {"user":"alice","name":%q,"phase":%q}`, kind, phase))
+		}
+	}
+	require.ElementsMatch(t, want, ownEvents(t, s, AuthorityRotatedEvent))
 }
 
 func TestRotationRolledBack(t *testing.T) {

@@ -101,7 +101,7 @@ func (s *Server) CreateToken(ctx context.Context, token types.ProvisionToken) er
 // removeExpiredToken makes room for a new token of the name.
 func (s *Server) removeExpiredToken(ctx context.Context, name string) bool {
 	token, err := tokenCollection().get(ctx, s.store, name)
-	return err == nil && s.isExpired(token) && s.DeleteToken(ctx, name) == nil
+	return err == nil && s.isExpired(token) && s.forgetToken(ctx, name) == nil
 }
 
 func (s *Server) isExpired(token *types.ProvisionTokenV2) bool {
@@ -181,6 +181,17 @@ func (s *Server) GetTokens(ctx context.Context) ([]types.ProvisionToken, error) 
 // DeleteToken removes a token, and what is known of its use. The error is
 // trace.NotFound where there is none.
 func (s *Server) DeleteToken(ctx context.Context, name string) error {
+	if err := s.forgetToken(ctx, name); err != nil {
+		return trace.Wrap(err)
+	}
+	// GetSafeName hides the names of tokens that join by them, as all do here.
+	token := &types.ProvisionTokenV2{Metadata: types.Metadata{Name: name}, Spec: types.ProvisionTokenSpecV2{JoinMethod: types.JoinMethodToken}}
+	s.emitOwn(ctx, TokenDeletedEvent, TokenDeletedCode, ownEvent{Name: token.GetSafeName()})
+	return nil
+}
+
+// forgetToken is DeleteToken without its event.
+func (s *Server) forgetToken(ctx context.Context, name string) error {
 	if err := tokenCollection().delete(ctx, s.store, name); err != nil {
 		return trace.Wrap(err)
 	}

@@ -8,7 +8,9 @@ package auth
 import (
 	"context"
 	"slices"
+	"strings"
 
+	"github.com/google/uuid"
 	"github.com/gravitational/teleport/api/types"
 	apievents "github.com/gravitational/teleport/api/types/events"
 	"github.com/gravitational/trace"
@@ -51,6 +53,16 @@ func checkUserObject(user *types.UserV2) error {
 	return nil
 }
 
+// checkNewUser keeps out names that the audit log has for others. What such a user
+// does would be written down as the daemon's, root's or a host's.
+func (s *Server) checkNewUser(name string) error {
+	hostID, isHost := strings.CutSuffix(name, "."+s.clusterName)
+	if name == systemUser || strings.HasPrefix(name, rootPrefix) || isHost && uuid.Validate(hostID) == nil {
+		return trace.BadParameter("the user name %q is one that the audit log has for the cluster's own programs and for root: use another", cutTo(name, MaxNameLength))
+	}
+	return nil
+}
+
 // userV2 takes the one implementation of types.User that can be kept.
 func userV2(user types.User) (*types.UserV2, error) {
 	v2, ok := user.(*types.UserV2)
@@ -63,10 +75,13 @@ func userV2(user types.User) (*types.UserV2, error) {
 // CreateUser keeps a new user, and returns it with its revision. The error is
 // trace.AlreadyExists where the name is taken, trace.NotFound where a role does
 // not exist, and trace.BadParameter for a user that cannot be: without roles,
-// with a name that checkUser refuses, or with secrets.
+// with a name that checkUser or checkNewUser refuses, or with secrets.
 func (s *Server) CreateUser(ctx context.Context, user types.User) (types.User, error) {
 	v2, err := userV2(user)
 	if err != nil {
+		return nil, trace.Wrap(err)
+	}
+	if err := s.checkNewUser(v2.GetName()); err != nil {
 		return nil, trace.Wrap(err)
 	}
 	v2 = s.createdByCaller(ctx, v2)
@@ -139,6 +154,9 @@ func (s *Server) UpdateUser(ctx context.Context, user types.User) (types.User, e
 func (s *Server) UpsertUser(ctx context.Context, user types.User) (types.User, error) {
 	v2, err := userV2(user)
 	if err != nil {
+		return nil, trace.Wrap(err)
+	}
+	if err := s.checkNewUser(v2.GetName()); err != nil {
 		return nil, trace.Wrap(err)
 	}
 	if v2, err = s.createdAsBefore(ctx, v2); err != nil {

@@ -108,7 +108,7 @@ func Dial(ctx context.Context, cfg DialConfig) (*Conn, error) {
 	}
 	c.proxy, err = c.handshake(ctx, netConn, host, types.RoleProxy, cfg.Profile.proxyLogin(cfg.Login), io.Discard)
 	if err != nil {
-		return nil, trace.Wrap(err, "the proxy %s", addr)
+		return nil, wrapUnlessOutdated(err, "the proxy %s", addr)
 	}
 	return c, nil
 }
@@ -164,7 +164,7 @@ func (c *Conn) DialNode(ctx context.Context, addr NodeAddr) (*ssh.Client, error)
 	}
 	client, err := c.handshake(ctx, stream, addr.Host, types.RoleNode, addr.Login, c.cfg.Banner)
 	if err != nil {
-		return nil, trace.Wrap(err, "node %q", Clean(addr.Host))
+		return nil, wrapUnlessOutdated(err, "node %q", Clean(addr.Host))
 	}
 	go stayAlive(client, c.cfg.Clock)
 	return client, nil
@@ -177,6 +177,7 @@ func (c *Conn) handshake(ctx context.Context, conn net.Conn, host string, role t
 	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
 	defer stop()
 	refused := ""
+	var outdated *OutdatedError
 	// A host shows its key again at each exchange of keys, when its certificate,
 	// which was good at the beginning, may have ended.
 	var accepted []byte
@@ -192,6 +193,7 @@ func (c *Conn) handshake(ctx context.Context, conn net.Conn, host string, role t
 			err := c.checkHostKey(ctx, host, role, remote, key)
 			if err != nil {
 				refused = err.Error()
+				errors.As(err, &outdated)
 				return err
 			}
 			accepted = key.Marshal()
@@ -211,12 +213,20 @@ func (c *Conn) handshake(ctx context.Context, conn net.Conn, host string, role t
 	}
 	_ = conn.Close()
 	switch {
+	case outdated != nil:
+		return nil, trace.Wrap(outdated)
 	case refused != "":
 		return nil, trace.AccessDenied("does not show a certificate of this cluster for this name: %s", Clean(strings.TrimPrefix(refused, "ssh: ")))
 	case ctx.Err() != nil:
 		return nil, trace.ConnectionProblem(nil, "%s", dialReason(ctx, ctx.Err()))
 	case strings.Contains(err.Error(), "unable to authenticate"):
-		// The host says nothing more; it has recorded the reason.
+		// The host says nothing more; it has recorded the reason. Whether it was the
+		// authority the cluster tells in TLS.
+		if role == types.RoleProxy {
+			if err := CheckLogin(ctx, c.cfg.Profile); err != nil {
+				return nil, trace.Wrap(err)
+			}
+		}
 		user, logins := Clean(c.cfg.Profile.Username), c.cfg.Profile.Logins()
 		if !slices.Contains(logins, login) {
 			return nil, trace.AccessDenied("refuses the login %q of %s, whose logins are %s", login, user, Clean(strings.Join(logins, ", ")))
@@ -234,7 +244,12 @@ func (c *Conn) checkHostKey(ctx context.Context, host string, role types.SystemR
 		return errors.New("the certificate is for no name")
 	}
 	if ok && !c.trusts(cert.SignatureKey) {
-		if err := c.refresh(ctx); err != nil {
+		err := c.refresh(ctx)
+		var outdated *OutdatedError
+		if errors.As(err, &outdated) {
+			return outdated
+		}
+		if err != nil {
 			return fmt.Errorf("its authority is not known here, and the cluster could not be asked for new ones: %s", Clean(trace.UserMessage(err)))
 		}
 	}

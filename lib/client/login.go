@@ -321,7 +321,11 @@ func (w WebClient) explain(ctx context.Context, err error) error {
 		return trace.AccessDenied("the certificate of the proxy %s is for another name (%s): use that name, or --insecure if you know that this is the proxy", w.Addr, Clean(firstNames(wrong.Certificate)))
 	case errors.As(err, &invalid):
 		return trace.AccessDenied("the certificate of the proxy %s is not valid (%s): if you know that this is the proxy, use --insecure", w.Addr, Clean(invalid.Error()))
-	case errors.As(err, &record), strings.Contains(err.Error(), "server gave HTTP response to HTTPS client"):
+	case errors.As(err, &record), strings.Contains(err.Error(), "server gave HTTP response to HTTPS client"),
+		// With --insecure the api module tries HTTP in the end, also where SSH answers,
+		// which speaks first: the other is what net/http says when it has not asked yet.
+		strings.Contains(err.Error(), "malformed HTTP response"),
+		strings.Contains(err.Error(), "readLoopPeekFailLocked"):
 		return trace.BadParameter("%s does not speak HTTPS: give the web port of the proxy, which is %d by default", w.Addr, DefaultWebPort)
 	case errors.As(err, &dns):
 		return trace.ConnectionProblem(nil, "cannot reach the proxy %s: its name cannot be looked up", w.Addr)

@@ -62,7 +62,8 @@ func OpenAPI(ctx context.Context, p *Profile) (*apiclient.Client, error) {
 }
 
 // ListNodes returns the nodes that the user may see and the filter lets through,
-// by name.
+// by name. The error is an OutdatedError where the login is older than the
+// cluster's authorities.
 func ListNodes(ctx context.Context, p *Profile, filter NodeFilter) ([]types.Server, error) {
 	client, err := OpenAPI(ctx, p)
 	if err != nil {
@@ -78,6 +79,9 @@ func ListNodes(ctx context.Context, p *Profile, filter NodeFilter) ([]types.Serv
 		SearchKeywords: filter.Search,
 	})
 	if trace.IsConnectionProblem(err) {
+		if err := CheckLogin(ctx, p); err != nil {
+			return nil, trace.Wrap(err)
+		}
 		return nil, trace.ConnectionProblem(nil, "cannot ask the cluster for its nodes through %s: %s", p.WebProxyAddr, Clean(lastReason(trace.UserMessage(err))))
 	}
 	if err != nil {

@@ -28,6 +28,9 @@ func (s *Store) Refresh(ctx context.Context, p *Profile) ([]ssh.PublicKey, error
 	defer cancel()
 	authority, err := client.GetCertAuthority(ctx, types.CertAuthID{Type: types.HostCA, DomainName: p.SiteName}, false)
 	if trace.IsConnectionProblem(err) {
+		if err := CheckLogin(ctx, p); err != nil {
+			return nil, trace.Wrap(err)
+		}
 		return nil, trace.ConnectionProblem(nil, "no answer through %s: %s", p.WebProxyAddr, Clean(lastReason(trace.UserMessage(err))))
 	}
 	if err != nil {

@@ -17,6 +17,7 @@ import (
 
 	"github.com/gravitational/teleport/api/breaker"
 	"github.com/gravitational/teleport/api/client"
+	"github.com/gravitational/teleport/api/identityfile"
 	"github.com/gravitational/teleport/api/profile"
 	"github.com/gravitational/trace"
 	"github.com/jonboulle/clockwork"
@@ -24,6 +25,8 @@ import (
 
 	"teleport-auditd/lib/auth"
 	"teleport-auditd/lib/auth/authgrpc"
+	"teleport-auditd/lib/cause"
+	tshclient "teleport-auditd/lib/client"
 	"teleport-auditd/lib/config"
 	"teleport-auditd/lib/version"
 )
@@ -78,7 +81,10 @@ func (t *tctl) connect(ctx context.Context) (*cluster, error) {
 		if len(t.authServers) == 0 {
 			return nil, usageError{trace.BadParameter("--identity needs to know where to go: give --auth-server=HOST:PORT")}
 		}
-		return t.dial(ctx, client.LoadIdentityFile(t.identity), t.authServers, "")
+		if err := checkIdentity(t.identity, time.Now()); err != nil {
+			return nil, trace.Wrap(err)
+		}
+		return t.dial(ctx, client.LoadIdentityFile(t.identity), t.authServers, "", "have a new identity file made with tctl auth sign --format=file")
 	}
 	if len(t.authServers) > 0 {
 		return nil, usageError{trace.BadParameter("--auth-server is for an identity file: give --identity too")}
@@ -102,11 +108,29 @@ func (t *tctl) connect(ctx context.Context) (*cluster, error) {
 	if expires, ok := current.Expiry(); ok && !time.Now().Before(expires) {
 		return nil, trace.AccessDenied("the login of %q has expired at %s: log in again: tsh login --proxy=%s", current.Username, expires.UTC().Format(time.RFC3339), current.WebProxyAddr)
 	}
-	return t.dial(ctx, client.LoadProfile(dir, current.Name()), []string{current.WebProxyAddr}, current.SiteName)
+	return t.dial(ctx, client.LoadProfile(dir, current.Name()), []string{current.WebProxyAddr}, current.SiteName, "log in again: tsh login --proxy="+current.WebProxyAddr)
 }
 
-// dial goes to the auth service, directly or through a proxy's web port.
-func (t *tctl) dial(ctx context.Context, credentials client.Credentials, addrs []string, clusterName string) (*cluster, error) {
+// checkIdentity tells what is wrong with an identity file by itself, which the api
+// module says no more of than that there is no connection.
+func checkIdentity(path string, now time.Time) error {
+	read, err := identityfile.ReadFile(path)
+	if err != nil {
+		return trace.BadParameter("the identity file %s cannot be read: %v", path, trace.UserMessage(cause.System(err)))
+	}
+	certificate, err := parseCertificate(read.Certs.TLS)
+	if err != nil {
+		return trace.BadParameter("the identity file %s has no certificate for TLS: have one made with tctl auth sign --format=file", path)
+	}
+	if !now.Before(certificate.NotAfter) {
+		return trace.AccessDenied("the certificate in the identity file %s has expired at %s: have a new one made with tctl auth sign --format=file", path, when(certificate.NotAfter))
+	}
+	return nil
+}
+
+// dial goes to the auth service, directly or through a proxy's web port. renew is
+// what to do about credentials that are older than the cluster's authorities.
+func (t *tctl) dial(ctx context.Context, credentials client.Credentials, addrs []string, clusterName, renew string) (*cluster, error) {
 	if clusterName == "" {
 		// A proxy needs to see for whom the connection is; the auth service does
 		// not mind.
@@ -123,7 +147,16 @@ func (t *tctl) dial(ctx context.Context, credentials client.Credentials, addrs [
 		if t.debug {
 			return nil, trace.Wrap(err)
 		}
-		return nil, trace.ConnectionProblem(err, "no connection to the auth service at %s: see that it runs and can be reached, and that the identity has not expired (--debug says more)", strings.Join(addrs, ", "))
+		for _, addr := range addrs {
+			switch reason := tshclient.Handshake(ctx, addr, clusterName, credentials); {
+			case errors.Is(reason, tshclient.ErrStranger):
+				// A rotation looks like this, and so does a man in the middle.
+				return nil, trace.AccessDenied("what answers at %s does not prove to be the cluster: its authority is not one that is known here. Either the cluster's authorities were replaced, or somebody stands in between: ask who runs the cluster which it is, and if they were replaced, %s", addr, renew)
+			case errors.Is(reason, tshclient.ErrRefused):
+				return nil, trace.AccessDenied("the cluster takes this certificate no more, as its authority was replaced since: %s", renew)
+			}
+		}
+		return nil, trace.ConnectionProblem(err, "no connection to the auth service at %s: see that it runs and can be reached (--debug says more)", strings.Join(addrs, ", "))
 	}
 	found := &cluster{Client: c, close: []func(){func() { _ = c.Close() }}}
 	if len(addrs) == 1 {

@@ -10,6 +10,8 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -19,10 +21,14 @@ import (
 	"github.com/gravitational/teleport/api/types"
 	apievents "github.com/gravitational/teleport/api/types/events"
 	"github.com/gravitational/trace"
+
+	"teleport-auditd/lib/cli"
 )
 
 const (
 	defaultSince = "24h"
+	// nodeRefusal is the event of a node that let somebody not in.
+	nodeRefusal = "auth"
 	// eventPage is how many events are asked for at once.
 	eventPage = 500
 )
@@ -43,7 +49,7 @@ func (t *tctl) addEvents(app *kingpin.Application, register register) {
 	clause.Flag("session", "Only events of this session, by its id or by the audit session (ses) of the host's kernel.").PlaceHolder("ID").StringVar(&q.session)
 	clause.Flag("since", "From when on: a time such as 2026-12-31T18:00:00Z, or how long ago, such as 90m.").Default(defaultSince).StringVar(&q.since)
 	clause.Flag("until", "Until when, as --since. Without it, until now.").StringVar(&q.until)
-	clause.Flag("limit", "The newest so many events; 0 is all.").Default("0").IntVar(&q.limit)
+	cli.Number(clause.Flag("limit", "The newest so many events; 0 is all.").Default("0"), &q.limit, "a number of events", 0, math.MaxInt32)
 	addFormat(clause, &q.format)
 	register(clause, func(ctx context.Context) error { return t.listEvents(ctx, q) })
 }
@@ -61,9 +67,6 @@ func (t *tctl) listEvents(ctx context.Context, q eventsQuery) error {
 			return trace.Wrap(err)
 		}
 	}
-	if q.limit < 0 {
-		return usageError{trace.BadParameter("--limit=%d is negative: give a number of events, or 0 for all", q.limit)}
-	}
 	c, err := t.connect(ctx)
 	if err != nil {
 		return trace.Wrap(err)
@@ -80,7 +83,7 @@ func (t *tctl) listEvents(ctx context.Context, q eventsQuery) error {
 		rows := make([][]string, 0, len(found))
 		for _, event := range found {
 			fields := fieldsOf(event)
-			rows = append(rows, []string{when(event.GetTime()), event.GetType(), event.GetCode(), fields.user(), fields.describe()})
+			rows = append(rows, []string{when(event.GetTime()), fields.text("event"), fields.text("code"), fields.user(), fields.describe()})
 		}
 		return table([]string{"Time", "Type", "Code", "User", "Details"}, rows)
 	})
@@ -133,6 +136,24 @@ func fieldsOf(event apievents.AuditEvent) fields {
 	if json.Unmarshal(text, &found) != nil {
 		return fields{}
 	}
+	if unknown, ok := event.(*apievents.Unknown); ok {
+		return fieldsOfUnknown(found, unknown)
+	}
+	return found
+}
+
+// fieldsOfUnknown are those of an event that the api module has no type for: it is
+// in the data, and around that is only what all events have.
+func fieldsOfUnknown(around fields, event *apievents.Unknown) fields {
+	found := fields{}
+	if json.Unmarshal([]byte(event.Data), &found) != nil || found == nil {
+		return around
+	}
+	for _, name := range []string{"data", "unknown_event", "unknown_code"} {
+		delete(around, name)
+	}
+	maps.Copy(found, around)
+	found["event"], found["code"] = event.UnknownType, event.UnknownCode
 	return found
 }
 
@@ -160,15 +181,26 @@ func (f fields) user() string {
 	if user := f.text("user"); user != "" {
 		return user
 	}
-	identity, _ := f["identity"].(map[string]any)
-	user, _ := identity["user"].(string)
-	return user
+	return f.inside("identity").text("user")
+}
+
+// inside are the fields of one of them.
+func (f fields) inside(name string) fields {
+	found, _ := f[name].(map[string]any)
+	return found
+}
+
+func (f fields) list(name string) string {
+	all, _ := f[name].([]any)
+	words := make([]string, 0, len(all))
+	for _, word := range all {
+		words = append(words, fmt.Sprint(word))
+	}
+	return strings.Join(words, ",")
 }
 
 func (f fields) label(name string) string {
-	all, _ := f["server_labels"].(map[string]any)
-	value, _ := all[name].(string)
-	return value
+	return f.inside("server_labels").text(name)
 }
 
 // describe puts what tells most of an event into a line.
@@ -179,8 +211,16 @@ func (f fields) describe() string {
 			parts = append(parts, name+"="+value)
 		}
 	}
-	for _, name := range []string{"login", "name", "node_name", "role", "server_hostname", "addr.remote", "sid"} {
+	for _, name := range []string{"login", "name", "phase", "node_name", "role", "server_hostname", "addr.remote", "sid"} {
 		add(strings.TrimSuffix(name, ".remote"), f.text(name))
+	}
+	add("roles", f.list("roles"))
+	for kind, name := range f.inside("lock").inside("target") {
+		add("target", fmt.Sprintf("%s:%v", kind, name))
+	}
+	add("logins", f.inside("identity").list("logins"))
+	if until, err := time.Parse(time.RFC3339, f.inside("identity").text("expires")); err == nil {
+		add("until", when(until))
 	}
 	add("ses", f.label("auditd/ses"))
 	add("auid", f.label("auditd/auid"))
@@ -188,6 +228,12 @@ func (f fields) describe() string {
 		add("success", fmt.Sprint(success))
 	}
 	add("error", f.text("error"))
+	if f.text("event") == nodeRefusal {
+		// Which node it was stands nowhere else.
+		if message := f.text("message"); message != "" {
+			parts = append(parts, "("+message+")")
+		}
+	}
 	return strings.Join(parts, " ")
 }
 
@@ -198,7 +244,11 @@ func parseMoment(flag, text string, now time.Time) (time.Time, error) {
 	}
 	at, err := time.Parse(time.RFC3339, text)
 	if err != nil {
-		return time.Time{}, usageError{trace.BadParameter("--%s=%q is neither a time nor a duration: give one such as 2026-12-31T18:00:00Z or 90m", flag, text)}
+		// A day is its beginning, as times are printed: in UTC.
+		at, err = time.Parse(time.DateOnly, text)
+	}
+	if err != nil {
+		return time.Time{}, usageError{trace.BadParameter("--%s=%q is neither a time nor a duration: give one such as 2026-12-31T18:00:00Z, 2026-12-31 or 90m", flag, text)}
 	}
 	return at.UTC(), nil
 }

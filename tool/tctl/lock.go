@@ -22,7 +22,7 @@ func (t *tctl) addLock(app *kingpin.Application, register register) {
 	clause.Flag("user", "The user to lock.").PlaceHolder("NAME").StringVar(&target.User)
 	clause.Flag("role", "The role whose users to lock.").PlaceHolder("ROLE").StringVar(&target.Role)
 	clause.Flag("login", "The system user to lock, on all hosts.").PlaceHolder("LOGIN").StringVar(&target.Login)
-	clause.Flag("server-id", "The UUID of the host to lock.").PlaceHolder("UUID").StringVar(&target.ServerID)
+	clause.Flag("server-id", "The UUID of the host to lock, or the name of a node.").PlaceHolder("UUID").StringVar(&target.ServerID)
 	clause.Flag("message", "What those who are locked out are told.").PlaceHolder("TEXT").StringVar(&message)
 	clause.Flag("ttl", "How long the lock lasts, such as 12h. Without it, until it is removed.").PlaceHolder("TTL").StringVar(&ttlText)
 	clause.Flag("expires", "When the lock ends, such as 2026-12-31T18:00:00Z.").PlaceHolder("TIME").StringVar(&expiresText)
@@ -49,15 +49,25 @@ func (t *tctl) addLock(app *kingpin.Application, register register) {
 			end = end.UTC()
 			spec.Expires = &end
 		}
-		lock, err := types.NewLock(uuid.NewString(), spec)
-		if err != nil {
-			return trace.Wrap(err)
-		}
 		c, err := t.connect(ctx)
 		if err != nil {
 			return trace.Wrap(err)
 		}
 		defer c.Close()
+		// Hosts are locked by their UUIDs: a lock of anything else would hold nobody
+		// off, and its operator would believe that it does. A UUID need not be that
+		// of a node that is heard of now.
+		if id := spec.Target.ServerID; id != "" && uuid.Validate(id) != nil {
+			node, err := c.findNode(ctx, id)
+			if err != nil {
+				return trace.Wrap(err)
+			}
+			spec.Target.ServerID = node.GetName()
+		}
+		lock, err := types.NewLock(uuid.NewString(), spec)
+		if err != nil {
+			return trace.Wrap(err)
+		}
 		if err := c.UpsertLock(ctx, lock); err != nil {
 			return trace.Wrap(err)
 		}

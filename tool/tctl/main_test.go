@@ -46,6 +46,8 @@ func TestHostileArguments(t *testing.T) {
 		{"auth", "sign", "--user=alice", "--logins=bob", "--out=a", "--ttl=1h\n"},
 		{"auth", "sign", "--user=alice", "--logins=bob", "--out=a", "--format=\n"},
 		{"auth", "export", "--type=\x07"},
+		{"auth", "rotate", "--phase=\x1b[2J"},
+		{"users", "ls", "--format=" + strings.Repeat("x", 1<<20)},
 		{"non\nsense"},
 		{"--data-dir=/no/such\nplace", "auth", "export", "--type=user"},
 		{"--config=/no/such\nplace", "auth", "export", "--type=user"},

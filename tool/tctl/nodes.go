@@ -52,6 +52,34 @@ func (t *tctl) addNodes(app *kingpin.Application, register register) {
 	})
 }
 
+// findNode returns the node of a UUID, or else of a host name that one node has
+// alone. The error is trace.NotFound where there is none, and trace.BadParameter
+// where several have the name: which is meant is the operator's to say, as nodes
+// choose their names themselves.
+func (c *cluster) findNode(ctx context.Context, name string) (types.Server, error) {
+	node, err := c.GetNode(ctx, apidefaults.Namespace, name)
+	if err == nil || !trace.IsNotFound(err) {
+		return node, trace.Wrap(err)
+	}
+	nodes, listErr := c.GetNodes(ctx, apidefaults.Namespace)
+	if listErr != nil {
+		return nil, trace.Wrap(listErr)
+	}
+	nodes = slices.DeleteFunc(nodes, func(node types.Server) bool { return node.GetHostname() != name })
+	switch len(nodes) {
+	case 0:
+		return nil, trace.Wrap(err)
+	case 1:
+		return nodes[0], nil
+	}
+	ids := make([]string, 0, len(nodes))
+	for _, node := range nodes {
+		ids = append(ids, node.GetName())
+	}
+	slices.Sort(ids)
+	return nil, trace.BadParameter("%d nodes have the name %q: give the UUID of the one that you mean: %s", len(nodes), name, strings.Join(ids, ", "))
+}
+
 func nodeAddress(node types.Server) string {
 	if node.GetUseTunnel() || node.GetAddr() == "" {
 		return dialsOut

@@ -20,6 +20,8 @@ import (
 	"github.com/alecthomas/kingpin/v2"
 	"github.com/goccy/go-yaml"
 	"github.com/gravitational/trace"
+
+	"teleport-auditd/lib/cli"
 )
 
 const (
@@ -30,7 +32,7 @@ const (
 
 // addFormat gives a command --format.
 func addFormat(clause *kingpin.CmdClause, format *string) {
-	clause.Flag("format", "How it is printed: text, json or yaml.").Default(formatText).EnumVar(format, formatText, formatJSON, formatYAML)
+	cli.OneOf(clause.Flag("format", "How it is printed: text, json or yaml.").Default(formatText), format, formatText, formatJSON, formatYAML)
 }
 
 // show prints value in JSON or YAML, or else what text returns.

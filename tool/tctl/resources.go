@@ -18,16 +18,24 @@ import (
 	"github.com/alecthomas/kingpin/v2"
 	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/parser"
+	"github.com/google/uuid"
 	apidefaults "github.com/gravitational/teleport/api/defaults"
 	"github.com/gravitational/teleport/api/types"
 	"github.com/gravitational/trace"
 
 	"teleport-auditd/lib/access"
 	"teleport-auditd/lib/cause"
+	"teleport-auditd/lib/cli"
 )
 
 // maxResourceFile bounds what create reads.
 const maxResourceFile = 4 << 20
+
+// everyKind is the objects of all kinds.
+const everyKind = "all"
+
+// standardInput is the file of who names none.
+const standardInput = "-"
 
 // kind is one kind of object.
 type kind struct {
@@ -45,29 +53,10 @@ type kind struct {
 	rm     func(ctx context.Context, c *cluster, name string) error
 }
 
-// kinds are those that tctl knows.
+// kinds are those that tctl knows: what others name comes before them, so that a
+// file of all can be created from its beginning to its end.
 func kinds() []kind {
 	return []kind{
-		{
-			name: types.KindUser, words: []string{"users"},
-			list: func(ctx context.Context, c *cluster, _ bool) ([]types.Resource, error) {
-				users, err := c.GetUsers(ctx, false)
-				return resources(users), trace.Wrap(err)
-			},
-			get: func(ctx context.Context, c *cluster, name string, _ bool) (types.Resource, error) {
-				return c.GetUser(ctx, name, false)
-			},
-			decode: decodeInto(func() types.Resource { return &types.UserV2{} }),
-			create: func(ctx context.Context, c *cluster, r types.Resource, force bool) (err error) {
-				if force {
-					_, err = c.UpsertUser(ctx, r.(types.User))
-				} else {
-					_, err = c.CreateUser(ctx, r.(types.User))
-				}
-				return trace.Wrap(err)
-			},
-			rm: func(ctx context.Context, c *cluster, name string) error { return c.DeleteUser(ctx, name) },
-		},
 		{
 			name: types.KindRole, words: []string{"roles"},
 			list: func(ctx context.Context, c *cluster, _ bool) ([]types.Resource, error) {
@@ -87,6 +76,26 @@ func kinds() []kind {
 				return trace.Wrap(err)
 			},
 			rm: func(ctx context.Context, c *cluster, name string) error { return c.DeleteRole(ctx, name) },
+		},
+		{
+			name: types.KindUser, words: []string{"users"},
+			list: func(ctx context.Context, c *cluster, _ bool) ([]types.Resource, error) {
+				users, err := c.GetUsers(ctx, false)
+				return resources(users), trace.Wrap(err)
+			},
+			get: func(ctx context.Context, c *cluster, name string, _ bool) (types.Resource, error) {
+				return c.GetUser(ctx, name, false)
+			},
+			decode: decodeInto(func() types.Resource { return &types.UserV2{} }),
+			create: func(ctx context.Context, c *cluster, r types.Resource, force bool) (err error) {
+				if force {
+					_, err = c.UpsertUser(ctx, r.(types.User))
+				} else {
+					_, err = c.CreateUser(ctx, r.(types.User))
+				}
+				return trace.Wrap(err)
+			},
+			rm: func(ctx context.Context, c *cluster, name string) error { return c.DeleteUser(ctx, name) },
 		},
 		{
 			name: types.KindToken, words: []string{"tokens"},
@@ -113,7 +122,7 @@ func kinds() []kind {
 				return resources(nodes), trace.Wrap(err)
 			},
 			get: func(ctx context.Context, c *cluster, name string, _ bool) (types.Resource, error) {
-				return c.GetNode(ctx, apidefaults.Namespace, name)
+				return c.findNode(ctx, name)
 			},
 			decode: decodeInto(func() types.Resource { return &types.ServerV2{} }),
 			create: func(ctx context.Context, c *cluster, r types.Resource, force bool) error {
@@ -126,6 +135,15 @@ func kinds() []kind {
 				return trace.Wrap(err)
 			},
 			rm: func(ctx context.Context, c *cluster, name string) error {
+				// A host that is heard of no more has a UUID all the same: it may have
+				// joined, and has to be forgotten.
+				if _, err := uuid.Parse(name); err != nil {
+					node, err := c.findNode(ctx, name)
+					if err != nil {
+						return trace.Wrap(err)
+					}
+					name = node.GetName()
+				}
 				return c.DeleteNode(ctx, apidefaults.Namespace, name)
 			},
 		},
@@ -209,6 +227,15 @@ func kinds() []kind {
 	}
 }
 
+// shownName is the name by which get and rm find an object. The authorities all
+// have the cluster's.
+func shownName(resource types.Resource) string {
+	if resource.GetKind() == types.KindCertAuthority {
+		return resource.GetSubKind() + "/" + resource.GetName()
+	}
+	return resource.GetName()
+}
+
 func authorityTypes() []types.CertAuthType {
 	return []types.CertAuthType{types.UserCA, types.HostCA}
 }
@@ -270,21 +297,27 @@ func findKind(word string) (kind, error) {
 }
 
 func (t *tctl) addResources(app *kingpin.Application, register register) {
-	get := app.Command("get", "Print objects: KIND for all of a kind, KIND/NAME for one. Kinds: user, role, token, node, cert_authority, lock, cluster_auth_preference.")
+	get := app.Command("get", "Print objects: KIND for all of a kind, KIND/NAME for one, all for those of every kind. Kinds: role, user, token, node, cert_authority, lock, cluster_auth_preference.")
 	var wanted []string
 	var format string
 	var secrets bool
 	get.Arg("kind", "KIND or KIND/NAME, with commas between several.").Required().StringsVar(&wanted)
-	get.Flag("format", "How it is printed: yaml, json or text, which is the names.").Default(formatYAML).EnumVar(&format, formatYAML, formatJSON, formatText)
+	cli.OneOf(get.Flag("format", "How it is printed: yaml, json or text, which is the names.").Default(formatYAML), &format, formatYAML, formatJSON, formatText)
 	get.Flag("with-secrets", "Print private keys of authorities too.").BoolVar(&secrets)
 	register(get, func(ctx context.Context) error { return t.getResources(ctx, splitList(wanted), format, secrets) })
 
 	create := app.Command("create", "Make objects from a file of YAML or JSON; - is standard input.")
 	var file string
 	var force bool
-	create.Arg("file", "The file. Without it, standard input.").Default("-").StringVar(&file)
+	create.Arg("file", "The file. Without it, standard input.").StringVar(&file)
 	create.Flag("force", "Replace what is there.").Short('f').BoolVar(&force)
-	register(create, func(ctx context.Context) error { return t.createResources(ctx, file, force) })
+	register(create, func(ctx context.Context) error {
+		// It is also what kingpin makes of a lone dash.
+		if file == "" {
+			file = standardInput
+		}
+		return t.createResources(ctx, file, force)
+	})
 
 	rm := app.Command("rm", "Remove objects: KIND/NAME.")
 	var names []string
@@ -299,6 +332,12 @@ func (t *tctl) getResources(ctx context.Context, wanted []string, format string,
 	}
 	var questions []question
 	for _, word := range wanted {
+		if word == everyKind {
+			for _, k := range kinds() {
+				questions = append(questions, question{kind: k})
+			}
+			continue
+		}
 		kindWord, name, _ := strings.Cut(word, "/")
 		k, err := findKind(kindWord)
 		if err != nil {
@@ -337,7 +376,7 @@ func (t *tctl) getResources(ctx context.Context, wanted []string, format string,
 	case formatText:
 		var lines strings.Builder
 		for _, one := range all {
-			lines.WriteString(one.GetKind() + "/" + printable(one.GetName()) + "\n")
+			lines.WriteString(one.GetKind() + "/" + printable(shownName(one)) + "\n")
 		}
 		return t.print(lines.String())
 	}
@@ -398,7 +437,7 @@ func (t *tctl) createResources(ctx context.Context, file string, force bool) err
 		if err := o.kind.create(ctx, c, o.resource, force); err != nil {
 			return trace.Wrap(err)
 		}
-		if err := t.print(fmt.Sprintf("%s %q has been created\n", o.kind.name, printable(o.resource.GetName()))); err != nil {
+		if err := t.print(fmt.Sprintf("%s %q has been created\n", o.kind.name, printable(shownName(o.resource)))); err != nil {
 			return trace.Wrap(err)
 		}
 	}
@@ -442,7 +481,7 @@ func (t *tctl) removeResources(ctx context.Context, names []string) error {
 }
 
 func shownFile(file string) string {
-	if file == "-" {
+	if file == standardInput {
 		return "standard input"
 	}
 	return file
@@ -450,7 +489,7 @@ func shownFile(file string) string {
 
 func readFile(file string) ([]byte, error) {
 	in := os.Stdin
-	if file != "-" {
+	if file != standardInput {
 		var err error
 		if in, err = os.Open(file); err != nil {
 			return nil, trace.BadParameter("%s cannot be read: %v", file, cause.System(err))

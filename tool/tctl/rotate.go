@@ -13,6 +13,8 @@ import (
 	"github.com/alecthomas/kingpin/v2"
 	"github.com/gravitational/teleport/api/types"
 	"github.com/gravitational/trace"
+
+	"teleport-auditd/lib/cli"
 )
 
 const rotateAll = "all"
@@ -20,9 +22,11 @@ const rotateAll = "all"
 func (t *tctl) addRotate(parent *kingpin.CmdClause, register register) {
 	clause := parent.Command("rotate", "Replace the keys of the authorities, one phase after the other: init (the new keys are trusted), update_clients (they sign), update_servers (hosts show certificates of theirs), standby (the old keys are trusted no more). rollback goes back.")
 	var kindName, phase string
-	clause.Flag("type", "Which authority: user, host, or all.").Default(rotateAll).EnumVar(&kindName, rotateAll, string(types.UserCA), string(types.HostCA))
-	clause.Flag("phase", "The phase to go to: init, update_clients, update_servers, standby or rollback.").Required().
-		EnumVar(&phase, types.RotationPhaseInit, types.RotationPhaseUpdateClients, types.RotationPhaseUpdateServers, types.RotationPhaseStandby, types.RotationPhaseRollback)
+	cli.OneOf(clause.Flag("type", "Which authority: user, host, or all.").Default(rotateAll), &kindName, string(types.UserCA), string(types.HostCA), rotateAll)
+	cli.OneOf(clause.Flag("phase", "The phase to go to: init, update_clients, update_servers, standby or rollback.").Required(), &phase,
+		types.RotationPhaseInit, types.RotationPhaseUpdateClients, types.RotationPhaseUpdateServers, types.RotationPhaseStandby, types.RotationPhaseRollback)
+	// Teleport's tctl wants it for what is done here always.
+	clause.Flag("manual", "Lead through the phases by hand.").Hidden().Bool()
 	register(clause, func(ctx context.Context) error { return t.rotate(ctx, kindName, phase) })
 }
 

@@ -62,14 +62,18 @@ func scriptCommands() map[string]func(ts *testscript.TestScript, neg bool, args 
 			server := newCluster(ts, ts.MkAbs("data"), args[0])
 			ts.Defer(func() { ts.Check(server.Close()) })
 		},
-		// node NAME HOST:PORT: a node registers.
+		// node NAME HOST:PORT [UUID]: a node registers.
 		"node": func(ts *testscript.TestScript, _ bool, args []string) {
 			server := openCluster(ts, ts.MkAbs("data"))
 			defer func() { ts.Check(server.Close()) }()
+			id := "id-of-" + args[0]
+			if len(args) > 2 {
+				id = args[2]
+			}
 			ts.Check(server.UpsertNode(context.Background(), &types.ServerV2{
 				Kind:     types.KindNode,
 				Version:  types.V2,
-				Metadata: types.Metadata{Name: "id-of-" + args[0]},
+				Metadata: types.Metadata{Name: id},
 				Spec:     types.ServerSpecV2{Hostname: args[0], Addr: args[1]},
 			}))
 		},

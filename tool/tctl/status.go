@@ -98,8 +98,8 @@ func caPins(ctx context.Context, c *cluster, name string) ([]string, error) {
 func parseCertificate(text []byte) (*x509.Certificate, error) {
 	block, _ := pem.Decode(text)
 	if block == nil {
-		return nil, trace.BadParameter("the certificate of the host authority is not in PEM")
+		return nil, trace.BadParameter("the certificate is not in PEM")
 	}
 	certificate, err := x509.ParseCertificate(block.Bytes)
-	return certificate, trace.Wrap(err, "reading the certificate of the host authority")
+	return certificate, trace.Wrap(err, "reading the certificate")
 }

@@ -174,6 +174,9 @@ func (t *tctl) addUsersUpdate(users *kingpin.CmdClause, register register) {
 	)
 	clause.Arg("user", "The user's name.").Required().StringVar(&name)
 	flags.add(clause)
+	// What Teleport's tctl calls them here.
+	clause.Flag("set-roles", "As --roles.").Hidden().IsSetByUser(&flags.rolesSet).StringsVar(&flags.roles)
+	clause.Flag("set-logins", "As --logins.").Hidden().IsSetByUser(&flags.loginsSet).StringsVar(&flags.logins)
 	register(clause, func(ctx context.Context) error {
 		if !flags.rolesSet && !flags.loginsSet && len(flags.traits) == 0 {
 			return usageError{trace.BadParameter("nothing is to be changed: give --roles, --logins or --trait")}

@@ -17,6 +17,7 @@ import (
 	"github.com/alecthomas/kingpin/v2"
 	"github.com/gravitational/trace"
 
+	"teleport-auditd/lib/cli"
 	"teleport-auditd/lib/client"
 )
 
@@ -87,10 +88,16 @@ func (c *loginCommand) run(ctx context.Context, t *tsh) error {
 		return usageError{trace.BadParameter("no proxy is known yet: tsh login --proxy=HOST")}
 	}
 	if earlier != nil && !c.asked && (c.user == "" || c.user == earlier.Username) && t.clock.Now().Before(earlier.ValidUntil()) {
-		if err := store.Select(earlier); err != nil {
-			return trace.Wrap(err)
+		outdated := client.CheckLogin(ctx, earlier)
+		if outdated == nil {
+			if err := store.Select(earlier); err != nil {
+				return trace.Wrap(err)
+			}
+			return t.print(describe(earlier, true, t.clock.Now()))
 		}
-		return t.print(describe(earlier, true, t.clock.Now()))
+		// Other commands send the user here. What this one trusts is the proxy's web
+		// certificate, as at the first login.
+		t.say("WARNING: %s", oneLine(trace.UserMessage(outdated)))
 	}
 	if c.user == "" {
 		if c.user, err = defaultUser(earlier); err != nil {
@@ -256,10 +263,13 @@ func (t *tsh) forgetInAgent(p *client.Profile) {
 
 type statusCommand struct {
 	clause *kingpin.CmdClause
+	format string
 }
 
 func newStatusCommand(app *kingpin.Application) *statusCommand {
-	return &statusCommand{clause: app.Command("status", "Say who is logged in where, and until when.")}
+	c := &statusCommand{clause: app.Command("status", "Say who is logged in where, and until when.")}
+	cli.OneOf(c.clause.Flag("format", "text, json or yaml.").Short('f').Default("text"), &c.format, "text", "json", "yaml")
+	return c
 }
 
 func (c *statusCommand) clauseName() string { return c.clause.FullCommand() }
@@ -280,24 +290,71 @@ func (c *statusCommand) run(_ context.Context, t *tsh) error {
 		}
 		profiles, hasCurrent = []*client.Profile{p}, true
 	}
-	if len(profiles) == 0 {
-		return trace.NotFound("not logged in: tsh login --proxy=HOST")
-	}
 	now := t.clock.Now()
-	var texts []string
-	for i, p := range profiles {
-		texts = append(texts, describe(p, hasCurrent && i == 0, now))
+	text, err := formatLogins(profiles, hasCurrent, c.format, now)
+	if err != nil {
+		return trace.Wrap(err)
 	}
-	if err := t.print(strings.Join(texts, "\n")); err != nil {
+	if err := t.print(text); err != nil {
 		return trace.Wrap(err)
 	}
 	switch {
+	case len(profiles) == 0:
+		return trace.NotFound("not logged in: tsh login --proxy=HOST")
 	case !hasCurrent:
 		return trace.NotFound("not logged in: tsh login --proxy=%s", profiles[0].WebProxyAddr)
 	case !now.Before(profiles[0].ValidUntil()):
 		return trace.NotFound("not logged in: tsh login --proxy=%s (the login has expired)", profiles[0].WebProxyAddr)
 	}
 	return nil
+}
+
+// loginInfo is a login for programs, with the names that Teleport's tsh status
+// gives them.
+type loginInfo struct {
+	ProfileURL string              `json:"profile_url"`
+	Username   string              `json:"username"`
+	Cluster    string              `json:"cluster"`
+	Roles      []string            `json:"roles"`
+	Traits     map[string][]string `json:"traits"`
+	Logins     []string            `json:"logins"`
+	ValidUntil time.Time           `json:"valid_until"`
+	Extensions []string            `json:"extensions"`
+}
+
+// formatLogins is what tsh status prints. Where nobody is logged in programs get
+// an object as well: they read it before they look at the exit status.
+func formatLogins(profiles []*client.Profile, hasCurrent bool, format string, now time.Time) (string, error) {
+	if format == "text" {
+		var texts []string
+		for i, p := range profiles {
+			texts = append(texts, describe(p, hasCurrent && i == 0, now))
+		}
+		return strings.Join(texts, "\n"), nil
+	}
+	// None is an empty list, which programs can go through, and not null.
+	all := struct {
+		Active   *loginInfo  `json:"active,omitempty"`
+		Profiles []loginInfo `json:"profiles"`
+	}{Profiles: []loginInfo{}}
+	for i, p := range profiles {
+		info := loginInfo{
+			ProfileURL: "https://" + p.WebProxyAddr,
+			Username:   p.Username,
+			Cluster:    p.SiteName,
+			Roles:      append([]string{}, p.Identity.Groups...),
+			Traits:     p.Identity.Traits,
+			Logins:     append([]string{}, p.Logins()...),
+			ValidUntil: p.ValidUntil().UTC(),
+			Extensions: append([]string{}, p.Permits()...),
+		}
+		if hasCurrent && i == 0 {
+			all.Active = &info
+		} else {
+			all.Profiles = append(all.Profiles, info)
+		}
+	}
+	return formatValue(all, format)
 }
 
 // describe is a login in the form that users of Teleport know.

@@ -7,6 +7,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"unicode/utf8"
@@ -16,18 +17,21 @@ import (
 	"github.com/gravitational/teleport/api/types"
 	"github.com/gravitational/trace"
 
+	"teleport-auditd/lib/cli"
 	"teleport-auditd/lib/client"
 )
 
 type lsCommand struct {
 	clause         *kingpin.CmdClause
 	format, search string
+	verbose        bool
 	labels         []string
 }
 
 func newLsCommand(app *kingpin.Application) *lsCommand {
 	c := &lsCommand{clause: app.Command("ls", "List the nodes that you may reach.")}
-	c.clause.Flag("format", "text, json, yaml or names.").Short('f').Default("text").EnumVar(&c.format, "text", "json", "yaml", "names")
+	cli.OneOf(c.clause.Flag("format", "text, json, yaml or names.").Short('f').Default("text"), &c.format, "text", "json", "yaml", "names")
+	c.clause.Flag("verbose", "Show the UUIDs, too.").Short('v').BoolVar(&c.verbose)
 	c.clause.Flag("search", "Words that a node has in its name or its labels, with commas between them.").PlaceHolder("WORD,...").StringVar(&c.search)
 	c.clause.Arg("labels", "Labels that a node has: key=value, with commas or spaces between them.").StringsVar(&c.labels)
 	return c
@@ -56,14 +60,14 @@ func (c *lsCommand) run(ctx context.Context, t *tsh) error {
 	if err != nil {
 		return trace.Wrap(err)
 	}
-	text, err := formatNodes(nodes, c.format)
+	text, err := formatNodes(nodes, c.format, c.verbose)
 	if err != nil {
 		return trace.Wrap(err)
 	}
 	return t.print(text)
 }
 
-func formatNodes(nodes []types.Server, format string) (string, error) {
+func formatNodes(nodes []types.Server, format string, verbose bool) (string, error) {
 	switch format {
 	case "names":
 		var b strings.Builder
@@ -75,26 +79,39 @@ func formatNodes(nodes []types.Server, format string) (string, error) {
 		if nodes == nil {
 			nodes = []types.Server{}
 		}
-		// JSON escapes control characters, and so does YAML that is made of it.
-		text, err := json.MarshalIndent(nodes, "", "    ")
-		if err != nil {
-			return "", trace.Wrap(err)
-		}
-		if format == "json" {
-			return string(text) + "\n", nil
-		}
-		text, err = yaml.JSONToYAML(text)
-		return string(text), trace.Wrap(err)
+		return formatValue(nodes, format)
 	}
-	rows := [][]string{{"Node Name", "Address", "Labels"}}
+	titles := []string{"Node Name", "Address", "Labels"}
+	if verbose {
+		titles = slices.Insert(titles, 1, "Node ID")
+	}
+	rows := [][]string{titles}
 	for _, node := range nodes {
 		address := node.GetAddr()
 		if node.GetUseTunnel() {
 			address = "tunnel"
 		}
-		rows = append(rows, []string{client.Clean(node.GetHostname()), client.Clean(address), client.Clean(client.NodeLabels(node))})
+		row := []string{client.Clean(node.GetHostname()), client.Clean(address), client.Clean(client.NodeLabels(node))}
+		if verbose {
+			row = slices.Insert(row, 1, client.Clean(node.GetName()))
+		}
+		rows = append(rows, row)
 	}
 	return table(rows), nil
+}
+
+// formatValue is value for programs. JSON escapes control characters, and so does
+// YAML that is made of it.
+func formatValue(value any, format string) (string, error) {
+	text, err := json.MarshalIndent(value, "", "    ")
+	if err != nil {
+		return "", trace.Wrap(err)
+	}
+	if format == "json" {
+		return string(text) + "\n", nil
+	}
+	text, err = yaml.JSONToYAML(text)
+	return string(text), trace.Wrap(err)
 }
 
 // table lays out rows, the first of which are titles, with dashes below them.

@@ -17,6 +17,7 @@ import (
 	"github.com/gravitational/trace"
 	"golang.org/x/term"
 
+	"teleport-auditd/lib/cli"
 	"teleport-auditd/lib/client"
 )
 
@@ -34,7 +35,7 @@ func newScpCommand(app *kingpin.Application) *scpCommand {
 	c := &scpCommand{clause: app.Command("scp", "Copy files to, from and between nodes.")}
 	c.clause.Flag("recursive", "Copy folders.").Short('r').BoolVar(&c.recursive)
 	c.clause.Flag("preserve", "Keep modes and times.").Short('p').BoolVar(&c.preserve)
-	c.clause.Flag("port", "Port that the nodes registered. Without it, whichever that is.").Short('P').PlaceHolder("PORT").IntVar(&c.port)
+	cli.Number(c.clause.Flag("port", "Port that the nodes registered. Without it, whichever that is.").Short('P').PlaceHolder("PORT"), &c.port, "a port", 0, maxPort)
 	c.clause.Flag("quiet", "Show no progress.").Short('q').BoolVar(&c.quiet)
 	c.clause.Arg("from, to", "Files, and last where to: [[LOGIN@]NODE:]PATH.").Required().StringsVar(&c.paths)
 	return c
@@ -47,9 +48,6 @@ func (c *scpCommand) run(ctx context.Context, t *tsh) (err error) {
 	defer stop()
 	if len(c.paths) < 2 {
 		return usageError{trace.BadParameter("scp needs what to copy and where to: tsh scp FROM... TO")}
-	}
-	if c.port < 0 || c.port > 65535 {
-		return usageError{trace.BadParameter("--port=%d is not a port", c.port)}
 	}
 	var locations []client.Location
 	remote := false

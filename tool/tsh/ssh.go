@@ -23,8 +23,12 @@ import (
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/term"
 
+	"teleport-auditd/lib/cli"
 	"teleport-auditd/lib/client"
 )
+
+// maxPort is the largest port. 0, also without the flag, is whichever a node has.
+const maxPort = 65535
 
 // maxNodesAtOnce is on how many nodes a command runs at the same time.
 const maxNodesAtOnce = 20
@@ -46,8 +50,8 @@ func newSSHCommand(app *kingpin.Application) *sshCommand {
 	c.clause.Flag("remote-forward", "Listen at the node, connect from here: [BIND:]PORT:HOST:HOSTPORT.").Short('R').PlaceHolder("FORWARD").StringsVar(&c.remote)
 	c.clause.Flag("dynamic-forward", "Listen here for SOCKS 5, connect from the node: [BIND:]PORT.").Short('D').PlaceHolder("FORWARD").StringsVar(&c.dynamic)
 	c.clause.Flag("no-remote-exec", "Run no command: forward ports alone.").Short('N').BoolVar(&c.noCommand)
-	c.clause.Flag("tty", "Ask for a terminal, also for a command.").Short('t').BoolVar(&c.terminal)
-	c.clause.Flag("port", "Port that the node registered. Without it, whichever that is.").Short('p').PlaceHolder("PORT").IntVar(&c.port)
+	cli.Repeatable(c.clause.Flag("tty", "Ask for a terminal, also for a command.").Short('t'), &c.terminal)
+	cli.Number(c.clause.Flag("port", "Port that the node registered. Without it, whichever that is.").Short('p').PlaceHolder("PORT"), &c.port, "a port", 0, maxPort)
 	c.clause.Flag("login", "Login at the node. Without it, the name on this host.").Short('l').PlaceHolder("LOGIN").StringVar(&c.login)
 	c.clause.Arg("node", "[LOGIN@]NODE: a name, a UUID, an address, or labels as key=value,...").Required().StringVar(&c.target)
 	c.clause.Arg("command", "What to run in place of a shell.").StringsVar(&c.command)
@@ -80,12 +84,14 @@ func (c *sshCommand) forwards() (forwards, error) {
 func (f forwards) none() bool { return len(f.local)+len(f.remote)+len(f.dynamic) == 0 }
 
 func (c *sshCommand) run(ctx context.Context, t *tsh) error {
+	// Users of Teleport's tsh, and of ssh, write "NODE -- COMMAND": it ends the
+	// options, and is no part of the command.
+	if len(c.command) > 0 && c.command[0] == "--" {
+		c.command = c.command[1:]
+	}
 	forwards, err := c.forwards()
 	if err != nil {
 		return usageError{err}
-	}
-	if c.port < 0 || c.port > 65535 {
-		return usageError{trace.BadParameter("--port=%d is not a port", c.port)}
 	}
 	if c.noCommand && len(c.command) > 0 {
 		return usageError{trace.BadParameter("-N runs no command, and one was given")}

@@ -3,6 +3,7 @@
 package proxy
 
 import (
+	"fmt"
 	"net"
 	"net/netip"
 	"slices"
@@ -43,9 +44,21 @@ func find(nodes []types.Server, cluster, host string, port uint32) (types.Server
 	case 1:
 		return found[0], nil
 	case 0:
-		return nil, trace.NotFound("no node is registered as %q port %d", short(host), port)
+		if _, err := netip.ParseAddr(host); err == nil && port == 0 {
+			return nil, trace.NotFound("no node is registered as %s: give the port of its address, too", shown(host, port))
+		}
+		return nil, trace.NotFound("no node is registered as %s", shown(host, port))
 	}
-	return nil, trace.BadParameter("%d nodes are registered as %q port %d; use the UUID of the one that you mean, or its address and port", len(found), short(host), port)
+	return nil, trace.BadParameter("%d nodes are registered as %s; use the UUID of the one that you mean, or its address and port", len(found), shown(host, port))
+}
+
+// shown is a destination as its client knows it: port 0 is how tsh says that the
+// user gave none.
+func shown(host string, port uint32) string {
+	if port == 0 {
+		return strconv.Quote(short(host))
+	}
+	return fmt.Sprintf("%q port %d", short(host), port)
 }
 
 // term is a label that a node must have.

@@ -88,7 +88,11 @@ func TestFind(t *testing.T) {
 		t.Run(fmt.Sprintf("%q port %d", tt.host, tt.port), func(t *testing.T) {
 			node, err := find(nodes, "example.com", tt.host, tt.port)
 			if tt.want == prohibited {
-				require.EqualError(t, err, fmt.Sprintf("no node is registered as %q port %d", tt.host, tt.port))
+				hint := ""
+				if tt.host == "10.0.0.5" && tt.port == 0 {
+					hint = ": give the port of its address, too"
+				}
+				require.EqualError(t, err, "no node is registered as "+shown(tt.host, tt.port)+hint)
 				return
 			}
 			require.NoError(t, err)
@@ -134,6 +138,8 @@ func TestFindByLabels(t *testing.T) {
 		{host: "+=", port: 22, err: `"+=" is not a list of labels; give them as key=value,key=value`},
 		{host: "empty=", port: 22, want: "uuid-3"},
 		{host: "tier=web", port: 22, err: `2 nodes are registered as "tier=web" port 22; use the UUID of the one that you mean, or its address and port`},
+		{host: "none=x", port: 0, err: `no node is registered as "none=x"`},
+		{host: "tier=web", port: 0, err: `2 nodes are registered as "tier=web"; use the UUID of the one that you mean, or its address and port`},
 		{host: "tier=db", port: 80, err: `no node is registered as "tier=db" port 80`},
 		{host: "tier=db,env=test", port: 22, err: `no node is registered as "tier=db,env=test" port 22`},
 		{host: "tier=", port: 22, err: `no node is registered as "tier=" port 22`},
