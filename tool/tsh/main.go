@@ -98,7 +98,12 @@ func (t *tsh) run(ctx context.Context, args []string) int {
 		return exit.Status
 	}
 	if !errors.As(err, &silent) {
-		t.say("ERROR: %s", oneLine(trace.UserMessage(err)))
+		text := oneLine(trace.UserMessage(err))
+		if errors.Is(err, context.Canceled) {
+			// The words of ours stand before it; who pressed Ctrl-C needs no more.
+			text = strings.TrimSuffix(text, ": "+context.Canceled.Error())
+		}
+		t.say("ERROR: %s", text)
 		if t.debug {
 			_, _ = io.WriteString(t.stderr, client.CleanLines(trace.DebugReport(err))+"\n")
 		}

@@ -131,7 +131,7 @@ func TestTerminal(t *testing.T) {
 		require.Error(t, cmd.Wait())
 		require.Equal(t, 1, cmd.ProcessState.ExitCode())
 		require.Equal(t, before, s.modes())
-		s.wait("ERROR: interrupted")
+		s.wait("ERROR: interrupted\r")
 	})
 	t.Run("a password is not shown", func(t *testing.T) {
 		s := newScreen(t)
