@@ -260,7 +260,7 @@ func echoServer(t *testing.T) (addr string) {
 				defer conn.Close()
 				lines := bufio.NewScanner(conn)
 				for lines.Scan() {
-					fmt.Fprintf(conn, "%s\n", harness.SocketUID(conn.RemoteAddr()))
+					fmt.Fprintf(conn, "%s\n", harness.SocketUID(conn.RemoteAddr(), conn.LocalAddr()))
 				}
 			}()
 		}
